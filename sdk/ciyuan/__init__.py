@@ -1,0 +1,1 @@
+"""Client, meter and command line of the Ciyuan token exchange."""
