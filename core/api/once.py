@@ -1,0 +1,104 @@
+"""Writes from outside: once per organization and key, whatever is resent."""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection
+
+from core.errors import BadRequest, Conflict
+from core.models import IdempotencyRecord
+from core.transactions import durable
+
+MAX_KEY_LENGTH = 200
+
+
+class IdempotencyKeyReused(Conflict):
+    """The key was used before, for another content."""
+
+    code = "idempotency-key-reused"
+    title = "Idempotency key reused"
+
+
+class IdempotencyKeyMissing(BadRequest):
+    """A write came without its key, or with one that cannot be stored."""
+
+    code = "idempotency-key-missing"
+    title = "Idempotency key missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and JSON body of a write; `repeated` when it was given before."""
+
+    status: int
+    body: Any
+    repeated: bool = False
+
+
+def content_hash(content: Any) -> bytes:
+    """Return 32 bytes that stand for a JSON content; the order of members does not matter."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+
+
+def once(
+    *,
+    organization_id: int,
+    key: str,
+    content: Any,
+    perform: Callable[[], tuple[int, Any]],
+    now: datetime,
+    secret_fields: Collection[str] = (),
+) -> Answer:
+    """
+    Run `perform` in one transaction with the record of its answer, or return the answer that it gave before.
+
+    Two at once with the same key: the second waits for the first's commit, then gets its answer. A `perform` that
+    raises leaves no record, so the caller may mend the request and use the key again. Members of the answer named in
+    `secret_fields` are shown the first time only and never stored.
+
+    :raises IdempotencyKeyReused: the same key came with other content.
+    :raises IdempotencyKeyMissing: the key is empty or longer than 200 characters.
+    """
+    if not key or len(key) > MAX_KEY_LENGTH or "\x00" in key:
+        raise IdempotencyKeyMissing(
+            "Every write takes an Idempotency-Key header of 1 to 200 characters; a UUID is a good one.",
+            field="Idempotency-Key",
+        )
+    digest = content_hash(content)
+
+    def work() -> Answer:
+        if not _claim(organization_id, key, digest, now):
+            earlier = IdempotencyRecord.objects.get(organization_id=organization_id, key=key)
+            if bytes(earlier.content_hash) != digest:
+                raise IdempotencyKeyReused(
+                    "This Idempotency-Key was used before with other content. Use a new key for a new request.",
+                    field="Idempotency-Key",
+                )
+            assert earlier.status is not None
+            return Answer(earlier.status, earlier.body, repeated=True)
+        status, body = perform()
+        body = json.loads(json.dumps(body, cls=DjangoJSONEncoder))
+        stored = (
+            {name: None if name in secret_fields else value for name, value in body.items()} if secret_fields else body
+        )
+        IdempotencyRecord.objects.filter(organization_id=organization_id, key=key).update(status=status, body=stored)
+        return Answer(status, body)
+
+    return durable(work)
+
+
+def _claim(organization_id: int, key: str, digest: bytes, now: datetime) -> bool:
+    """Insert the record; False when it is there. Waits while another transaction holds the same key."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO core_idempotencyrecord (organization_id, key, content_hash, created_at)"
+            " VALUES (%s, %s, %s, %s) ON CONFLICT (organization_id, key) DO NOTHING",
+            [organization_id, key, digest, now],
+        )
+        return cursor.rowcount == 1
