@@ -1,0 +1,1 @@
+"""The project: settings, addresses, ASGI, Celery and the services it runs on."""

@@ -1,0 +1,84 @@
+"""
+Celery: the broker is Valkey, which may be lost at any moment.
+
+So a message is only ever a hint that something is due: each app's schedule sweeps for due rows, tasks are safe to run
+twice, and what a dead worker held comes back after the visibility timeout. Queues go by app; `matching.0 … N-1` have
+one process each. An app lists its periodic tasks as `BEAT` in `<app>/schedule.py`: plain data, because it is read
+before Django has loaded its apps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings
+
+APPS = ("core", "identity", "providers", "billing", "exchange", "metering_ingest")
+QUEUE_OF_APP = {"exchange": "exchange", "billing": "billing", "metering_ingest": "metering"}
+
+
+def queue_names() -> list[str]:
+    """Every queue, the matching ones first."""
+    matching = [f"matching.{number}" for number in range(settings.MATCHING_WORKERS)]
+    return [*matching, "exchange", "billing", "metering", "default"]
+
+
+def _schedule() -> dict[str, dict[str, Any]]:
+    """The periodic tasks of all apps. A sweep that nobody took in a few periods is dropped: the next does its work."""
+    entries: dict[str, dict[str, Any]] = {}
+    for app in APPS:
+        if importlib.util.find_spec(f"{app}.schedule") is None:
+            continue
+        for name, entry in importlib.import_module(f"{app}.schedule").BEAT.items():
+            options = dict(entry.get("options", {}))
+            period = entry["schedule"]
+            seconds = period.total_seconds() if isinstance(period, timedelta) else period
+            if isinstance(seconds, int | float):
+                options.setdefault("expires", max(5.0, 5.0 * seconds))
+            entries[f"{app}.{name}"] = {**entry, "options": options}
+    return entries
+
+
+app = Celery("ciyuan", task_cls="core.tasks:RequestTask")
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": settings.CELERY_VISIBILITY_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    task_default_queue="default",
+    task_create_missing_queues=False,
+    task_queues=[Queue(name) for name in queue_names()],
+    task_routes={f"{name}.*": {"queue": queue} for name, queue in QUEUE_OF_APP.items()},
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_send_task_events=False,
+    timezone="UTC",
+    enable_utc=True,
+    beat_schedule=_schedule(),
+    # In memory: what is due stands in the rows, and a schedule file torn by a kill would keep beat from starting.
+    beat_scheduler="celery.beat.Scheduler",
+    beat_max_loop_interval=1,
+)
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: object) -> None:
+    """Django's settings have configured the logs; Celery shall not replace them."""

@@ -1,0 +1,326 @@
+"""
+Django's settings, all from the environment (docs/OPERATIONS.md lists the variables).
+
+CIYUAN_ENV is `development` (the default: demo and laptop), `test` or `production`. In production nothing secret has a
+default, and the start fails when something is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+from psycopg.conninfo import conninfo_to_dict
+
+from config import env, services
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = env.folder("CIYUAN_VAR", BASE_DIR / "var")
+ENVIRONMENT = env.choice("CIYUAN_ENV", "development", ("development", "test", "production"))
+PRODUCTION = ENVIRONMENT == "production"
+ROLE = env.choice("CIYUAN_ROLE", "command", ("command", "web", "worker", "beat", "demo"))
+DEBUG = env.flag("CIYUAN_DEBUG", False)
+if DEBUG and PRODUCTION:
+    raise ImproperlyConfigured("CIYUAN_DEBUG=1 shows secrets in error pages; it is refused in production.")
+
+
+def _secret_key() -> str:
+    """SECRET_KEY; outside production one is made on first need and kept in `var/`: sessions survive a restart."""
+    if PRODUCTION or "SECRET_KEY" in os.environ:
+        key = env.text("SECRET_KEY")
+        if len(key) < 50:
+            raise ImproperlyConfigured("SECRET_KEY must have at least 50 characters.")
+        return key
+    path = VAR_DIR / "secret_key"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        scratch = VAR_DIR / f"secret_key.{secrets.token_hex(4)}"
+        scratch.touch(mode=0o600)
+        scratch.write_text(secrets.token_urlsafe(64))
+        with contextlib.suppress(FileExistsError):  # the first of several starting processes wins
+            path.hardlink_to(scratch)
+        scratch.unlink()
+        return path.read_text()
+
+
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "" if PRODUCTION else "*")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+if PRODUCTION and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("Set ALLOWED_HOSTS to the host names this server answers for.")
+
+# --- services -------------------------------------------------------------------------------------------------------
+
+_postgres, _valkey = services.embedded(VAR_DIR)
+DATABASE_URL = env.text("DATABASE_URL", None if PRODUCTION else _postgres.url())
+REDIS_URL = env.text("REDIS_URL", None if PRODUCTION else _valkey.url())
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Django's settings for a libpq URL: its parameters beyond the usual five become options."""
+    try:
+        given = conninfo_to_dict(url)
+    except Exception as error:
+        raise ImproperlyConfigured(f"DATABASE_URL is not a Postgres URL: {error}") from None
+    known = {key: given.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
+    options: dict[str, Any] = dict(given)
+    if ROLE == "web":
+        # Django's threads come and go with requests, so the web borrows connections; workers keep their one.
+        size = env.integer("CIYUAN_WEB_POOL", 16, least=2)
+        options["pool"] = {"min_size": 2, "max_size": size, "timeout": 10, "max_lifetime": 1800}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": known["dbname"],
+        "USER": known["user"],
+        "PASSWORD": known["password"],
+        "HOST": known["host"],
+        "PORT": known["port"],
+        "CONN_MAX_AGE": 0 if ROLE == "web" else 600,
+        "CONN_HEALTH_CHECKS": True,
+        "ATOMIC_REQUESTS": False,
+        "OPTIONS": options,
+    }
+
+
+def redis_url(url: str, database: int) -> str:
+    """`url` with the number of a logical database: a unix socket takes it as a parameter, a host as its path."""
+    if url.startswith("unix://"):
+        return f"{url}?db={database}"
+    return f"{url.rstrip('/')}/{database}"
+
+
+def broker_url(url: str, database: int) -> str:
+    """`url` as Celery spells it."""
+    if url.startswith("unix://"):
+        return f"redis+socket://{url.removeprefix('unix://')}?virtual_host={database}"
+    return redis_url(url, database)
+
+
+DATABASES = {"default": _database(DATABASE_URL)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url(REDIS_URL, 2)},
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [{"address": redis_url(REDIS_URL, 1)}]},
+    },
+}
+CELERY_BROKER_URL = broker_url(REDIS_URL, 0)
+MATCHING_WORKERS = env.integer("CIYUAN_MATCHING_WORKERS", 2, least=1)  # queues matching.0 … matching.N-1
+CELERY_VISIBILITY_SECONDS = env.integer("CIYUAN_VISIBILITY_SECONDS", 300, least=10)
+
+CLOCK_FILE = env.text("CIYUAN_CLOCK_FILE", "") or None
+
+# --- applications ---------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "channels",
+    "django_htmx",
+    "csp",
+    "core",
+    "identity",
+    "providers",
+    "billing",
+    "exchange",
+    "metering_ingest",
+    "config",
+]
+
+MIDDLEWARE = [
+    "core.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "core.middleware.LocalTimeMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# The lead's identity app brings its own user; until its models are there, Django's keeps the project importable.
+AUTH_USER_MODEL = (
+    "identity.User"
+    if any((BASE_DIR / "identity" / name).exists() for name in ("models.py", "models/__init__.py"))
+    else "auth.User"
+)
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "/"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = env.choice(
+    "CIYUAN_EMAIL_VERIFICATION", "mandatory" if PRODUCTION else "none", ("mandatory", "optional", "none")
+)
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/m/ip,5/5m/key"}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+EMAIL_BACKEND = env.text(
+    "EMAIL_BACKEND",
+    "django.core.mail.backends.smtp.EmailBackend" if PRODUCTION else "django.core.mail.backends.filebased.EmailBackend",
+)
+EMAIL_FILE_PATH = VAR_DIR / "mail"
+EMAIL_HOST = env.text("EMAIL_HOST", "localhost")
+EMAIL_PORT = env.integer("EMAIL_PORT", 25, least=1)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS", False)
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "ciyuan@localhost")
+
+# --- languages and time ---------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "zh-hans"
+LANGUAGES = [("zh-hans", _("Simplified Chinese")), ("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"  # what the API speaks; pages are shown in LOCAL_TIME_ZONE
+LOCAL_TIME_ZONE = "Asia/Shanghai"
+
+# --- static files ---------------------------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = env.folder("CIYUAN_STATIC_ROOT", BASE_DIR / "staticfiles")
+STATICFILES_DIRS: list[Any] = [
+    *([BASE_DIR / "static"] if (BASE_DIR / "static").exists() else []),
+    # front-end libraries that the set-up copies out of their packages
+    *([("vendor", VAR_DIR / "vendor")] if (VAR_DIR / "vendor").exists() else []),
+]
+WHITENOISE_USE_FINDERS = not PRODUCTION
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if PRODUCTION
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+MEDIA_ROOT = VAR_DIR / "media"
+
+# --- security -------------------------------------------------------------------------------------------------------
+
+HTTPS = env.flag("CIYUAN_HTTPS", PRODUCTION)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]  # asked from inside, without TLS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+if env.flag("CIYUAN_BEHIND_PROXY", PRODUCTION):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 5_000_000
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2_000
+METRICS_TOKEN = env.text("CIYUAN_METRICS_TOKEN", None if PRODUCTION else "")  # empty: open
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "object-src": [NONE],
+    },
+}
+
+# --- API ------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "core.api.problem.exception_handler",
+    "COERCE_DECIMAL_TO_STRING": True,
+    "UNICODE_JSON": True,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Ciyuan API",
+    "DESCRIPTION": "Spot exchange and billing for AI inference tokens, priced in ¥ per token.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+UNFOLD: dict[str, Any] = {"SITE_TITLE": "Ciyuan 词元", "SITE_HEADER": "Ciyuan 词元"}
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.text("CIYUAN_LOG_LEVEL", "INFO").upper()
+LOGGING_CONFIG = "core.logging.configure"
+LOGGING: dict[str, Any] = {"level": LOG_LEVEL, "json": env.flag("CIYUAN_LOG_JSON", True)}
+
+SILENCED_SYSTEM_CHECKS: list[str] = []

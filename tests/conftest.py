@@ -1,0 +1,129 @@
+"""
+Fixtures for every test: databases cloned from the migrated template, one per xdist worker.
+
+A test marked `django_db` runs in a transaction that is rolled back. With `transaction=True` (races, commits, on_commit)
+the worker's database is dropped and cloned anew afterwards, never flushed: what migrations put there is still there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from django.conf import settings
+from django.db import connections
+from django.test import TransactionTestCase
+
+from tests import servers
+
+
+def pytest_unconfigure() -> None:
+    servers.stop()
+
+
+class WorkerDatabase:
+    """This worker's own copy of the migrated database."""
+
+    def __init__(self, worker: str) -> None:
+        self.name = f"test_{worker}"
+        self.dirty = False
+        self.admin_url = os.environ["DATABASE_URL"].replace(f"/{servers.TEMPLATE}?", "/postgres?")
+
+    def recreate(self) -> None:
+        connections.close_all()
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {self.name} TEMPLATE {servers.TEMPLATE} STRATEGY FILE_COPY")
+        connections["default"].settings_dict["NAME"] = self.name
+        settings.DATABASES["default"]["NAME"] = self.name
+
+
+@pytest.fixture(scope="session")
+def worker_database(worker_id: str) -> WorkerDatabase:
+    return WorkerDatabase(worker_id)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(worker_database: WorkerDatabase, django_db_blocker: Any) -> Iterator[None]:
+    """Replaces pytest-django's: no migrations, a clone instead."""
+    with django_db_blocker.unblock():
+        worker_database.recreate()
+
+    def clone_again(_case: TransactionTestCase) -> None:
+        with django_db_blocker.unblock():
+            worker_database.recreate()
+
+    original = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
+    TransactionTestCase._fixture_teardown = clone_again  # type: ignore[attr-defined]
+    yield
+    TransactionTestCase._fixture_teardown = original  # type: ignore[attr-defined]
+    with django_db_blocker.unblock():
+        connections.close_all()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def worker_valkey(worker_id: str) -> None:
+    """Each worker has logical databases of its own for cache and websockets, so that one's flush spares the others."""
+    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw")) + 1
+    first = 4 + 3 * number
+    from config.settings import redis_url
+
+    url = os.environ["REDIS_URL"]
+    settings.CACHES["default"]["LOCATION"] = redis_url(url, first)
+    settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = [{"address": redis_url(url, first + 1)}]
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(worker_valkey: None) -> Iterator[None]:
+    """Throttles and sessions of one test are not the next one's."""
+    yield
+    client = redis.Redis.from_url(settings.CACHES["default"]["LOCATION"])
+    client.flushdb()
+    client.close()
+
+
+@pytest.fixture
+def eager_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks run at once in this process, when they are sent."""
+    from config.celery import app
+
+    monkeypatch.setattr(app.conf, "task_always_eager", True)
+    monkeypatch.setattr(app.conf, "task_eager_propagates", True)
+
+
+def run_together(*calls: Any) -> list[Any]:
+    """
+    Run `calls` in threads released by one barrier, each with a database connection of its own.
+
+    :returns: each call's result, or the exception it raised, in the order of `calls`.
+    """
+    barrier = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def run(index: int, call: Any) -> None:
+        try:
+            connections["default"].ensure_connection()
+            barrier.wait(30)
+            results[index] = call()
+        except Exception as error:
+            results[index] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return results
+
+
+@pytest.fixture
+def race() -> Any:
+    """`race(call, call, …)`: see `run_together`. For tests with `django_db(transaction=True)`."""
+    return run_together
