@@ -1,5 +1,6 @@
 """The published formula: its check values, and a loop over every token that keeps the closed form honest."""
 
+import numpy as np
 import pytest
 from ciyuan.explain import explain, work_units
 from ciyuan.standard_token import (
@@ -13,6 +14,7 @@ from ciyuan.standard_token import (
     work,
     work_of_many,
 )
+from ciyuan.standard_token_arrays import work_arrays
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -164,3 +166,27 @@ def test_fractions_of_a_work_unit_are_shown_exactly():
     assert work_units(32_000) == "1"
     assert work_units(32_000 * 1_234 + 1) == "1,234.00003125"
     assert work_units(16_000) == "0.5"
+
+
+@given(
+    cards | st.sampled_from([REFERENCE_7B, DENSE_70B]),
+    st.lists(
+        st.integers(0, 200_000).flatmap(
+            lambda inputs: st.tuples(st.just(inputs), st.integers(0, inputs), st.integers(0, 50_000))
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.integers(0, 1_000),
+)
+def test_the_batched_form_gives_the_same_integers(card, requests, share):
+    columns = work_arrays(card, *(np.array(column, dtype=np.int64) for column in zip(*requests, strict=True)), share)
+    assert list(zip(*(column.tolist() for column in columns), strict=True)) == work_of_many(card, requests, share)
+
+
+def test_the_batched_form_takes_an_empty_batch():
+    nothing = np.array([], dtype=np.int64)
+    none = np.zeros(1, dtype=np.int64)
+    absurd = ModelCard(10**15, 10**15, (AttentionGroup(layers=10**15, width=10**15, kv_bytes=0),))
+    assert [int(column[0]) for column in work_arrays(absurd, none, none, none)] == [0, 0, 0]
+    assert [len(column) for column in work_arrays(REFERENCE_7B, nothing, nothing, nothing)] == [0, 0, 0]
