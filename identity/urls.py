@@ -3,6 +3,7 @@
 from django.urls import path
 
 from identity.api import views
+from identity.pages import switch_organization
 
 api_urlpatterns = [
     path("whoami", views.WhoAmI.as_view()),
@@ -12,4 +13,6 @@ api_urlpatterns = [
     path("keys/<int:key_id>", views.KeyDetail.as_view()),
     path("keys/<int:key_id>/rotate", views.KeyRotate.as_view()),
 ]
-urlpatterns: list[object] = []
+urlpatterns = [
+    path("switch-organization", switch_organization, name="switch-organization"),
+]
