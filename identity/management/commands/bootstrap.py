@@ -18,7 +18,7 @@ SCOPES = ("trade", "billing", "read", "operate")
 
 
 class Command(BaseCommand):
-    """Make the operator, its API key in a file only its owner can read, and an administrator. Repeating changes nothing."""
+    """Make the operator, its API key in a private file, and an administrator. Repeating changes nothing."""
 
     help = __doc__
 
