@@ -1,0 +1,87 @@
+"""Coordinates of the auction chart: an SVG with a true price axis, drawn by a template, its text never scaled away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.money import format_price_per_million
+from exchange.domain.curves import Level
+
+WIDTH, HEIGHT = 900, 330
+LEFT, RIGHT, TOP, BOTTOM = 64, 880, 24, 280
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMark:
+    """A label and where it stands."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuctionChart:
+    """Paths of both curves, axis marks, and the crossing if there is a price."""
+
+    demand_path: str
+    supply_path: str
+    price_marks: list[AxisMark]
+    quantity_marks: list[AxisMark]
+    unit_divisor: int
+    cross_x: float | None
+    cross_y: float | None
+
+
+def auction_chart(levels: Sequence[Level], *, price_nano: int | None, volume_tokens: int) -> AuctionChart | None:
+    """Return what the template draws; None without two different prices or quantities to draw."""
+    if len(levels) < 2:
+        return None
+    low, high = levels[0].price_nano, levels[-1].price_nano
+    margin = max(1, (high - low) // 20)
+    low, high = max(0, low - margin), high + margin
+    most = max(max(level.demand_tokens, level.supply_tokens) for level in levels)
+    if most == 0:
+        return None
+    step = _round_step(most, 4)
+    top = -(-most // step) * step
+
+    def x(price: int) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (price - low) / (high - low), 1)
+
+    def y(quantity: int) -> float:
+        return round(BOTTOM - (BOTTOM - TOP) * quantity / top, 1)
+
+    # Demand at a price holds down to the next lower limit, supply up to the next higher one.
+    demand = f"M{LEFT} {y(levels[0].demand_tokens)}"
+    supply = f"M{LEFT} {y(0)}"
+    for index, level in enumerate(levels):
+        following = levels[index + 1].demand_tokens if index + 1 < len(levels) else 0
+        demand += f"H{x(level.price_nano)}V{y(following)}"
+        supply += f"H{x(level.price_nano)}V{y(level.supply_tokens)}"
+    supply += f"H{RIGHT}"
+    demand += f"H{RIGHT}"
+    price_step = _round_step(high - low, 5)
+    first = -(-low // price_step) * price_step
+    divisor = next((unit for unit in (10**12, 10**9, 10**6, 10**3) if most >= unit), 1)
+    return AuctionChart(
+        demand_path=demand,
+        supply_path=supply,
+        price_marks=[
+            AxisMark(x(price), format_price_per_million(price)) for price in range(first, high + 1, price_step)
+        ],
+        quantity_marks=[AxisMark(y(quantity), _plain(quantity, divisor)) for quantity in range(0, top + 1, step)],
+        unit_divisor=divisor,
+        cross_x=None if price_nano is None else x(price_nano),
+        cross_y=None if price_nano is None else y(volume_tokens),
+    )
+
+
+def _round_step(span: int, parts: int) -> int:
+    """Return 1, 2 or 5 × a power of ten, such that about `parts` of them make the span."""
+    rough = max(1, span // parts)
+    power = 10 ** (len(str(rough)) - 1)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+
+
+def _plain(quantity: int, divisor: int) -> str:
+    whole, rest = divmod(quantity * 100 // divisor, 100)
+    return f"{whole}.{rest:02d}".rstrip("0").rstrip(".") if rest else f"{whole:,}"
