@@ -429,6 +429,7 @@ class UsageQueries(Resource[Mode]):
     @endpoint
     def query(
         self,
+        /,
         *,
         group_by: Sequence[str] = (),
         start: datetime | str | None = None,
