@@ -18,6 +18,7 @@ import platform
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -217,20 +218,20 @@ class EmbeddedPostgres:
             )  # fmt: skip
         self.wait_ready()
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, alive: Callable[[], bool] = lambda: True, log: Path | None = None) -> None:
         """
-        Wait until the server takes connections.
+        Wait until the server takes connections, a crash recovery included.
 
-        :raises ServiceError: after 120 seconds, with the last line of the server's log.
+        :param alive: whether it is still worth waiting.
+        :raises ServiceError: when it has died, or after 120 seconds, with the last line of the server's log.
         """
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        while time.monotonic() < deadline:
-            status = self.data / "postmaster.pid"
-            with contextlib.suppress(OSError, IndexError):
-                if status.read_text().splitlines()[7].strip() == "ready" and self.is_running():
-                    return
-            time.sleep(0.02)
-        raise ServiceError(f"Postgres did not start within {START_TIMEOUT_SECONDS} s: {last_line(self.log)}")
+        wait_until(self._takes_connections, alive, seconds=START_TIMEOUT_SECONDS, what="Postgres", log=log or self.log)
+
+    def _takes_connections(self) -> bool:
+        with contextlib.suppress(OSError, IndexError):
+            status = (self.data / "postmaster.pid").read_text().splitlines()[7].strip()
+            return status == "ready" and self.is_running()
+        return False
 
     def process(self) -> psutil.Process | None:
         """The postmaster, recognised by pid and by its data folder, so that a reused pid is not mistaken for it."""
@@ -266,7 +267,7 @@ class EmbeddedValkey:
     home: Home
 
     @property
-    def socket(self) -> Path:
+    def socket_path(self) -> Path:
         return self.home.sockets / "valkey.sock"
 
     @property
@@ -274,7 +275,7 @@ class EmbeddedValkey:
         return self.home.folder / "valkey.log"
 
     def url(self) -> str:
-        return f"unix://{self.socket}"
+        return f"unix://{self.socket_path}"
 
     def binary(self) -> Path:
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
@@ -290,7 +291,7 @@ class EmbeddedValkey:
         return [
             str(self.binary()),
             "--port", "0",
-            "--unixsocket", str(self.socket),
+            "--unixsocket", str(self.socket_path),
             "--unixsocketperm", "700",
             "--dir", str(self.home.folder),
             "--save", "",
@@ -310,29 +311,23 @@ class EmbeddedValkey:
             )  # fmt: skip
         self.wait_ready()
 
-    def wait_ready(self) -> None:
-        import redis
+    def wait_ready(self, alive: Callable[[], bool] = lambda: True, log: Path | None = None) -> None:
+        """:raises ServiceError: when it has died or does not answer within 20 seconds."""
+        wait_until(self._answers, alive, seconds=20, what="Valkey", log=log or self.log)
 
-        client = redis.Redis.from_url(self.url())
-        try:
-            wait_until(lambda: self._pings(client), seconds=20, what=f"Valkey did not start: {last_line(self.log)}")
-        finally:
-            client.close()
-
-    @staticmethod
-    def _pings(client: object) -> bool:
-        import redis
-
-        try:
-            return bool(client.ping())  # type: ignore[attr-defined]
-        except (redis.ConnectionError, redis.BusyLoadingError):
-            return False
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1)
+            client.connect(str(self.socket_path))
+            client.sendall(b"PING\r\n")
+            return client.recv(16).startswith(b"+PONG")
+        return False
 
     def process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(int((self.home.folder / "valkey.pid").read_text()))
             # Valkey rewrites its title to "valkey-server unixsocket:PATH", so the socket path identifies it.
-            return process if str(self.socket) in " ".join(process.cmdline()) else None
+            return process if str(self.socket_path) in " ".join(process.cmdline()) else None
         except (OSError, ValueError, psutil.Error):
             return None
 
@@ -356,12 +351,13 @@ def _end(process: psutil.Process, how: signal.Signals) -> None:
             process.wait(10)
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """:raises ServiceError: `what`, when the condition has not come true in time."""
+def wait_until(ready: Callable[[], bool], alive: Callable[[], bool], *, seconds: float, what: str, log: Path) -> None:
+    """:raises ServiceError: when `what` has died or is not ready in time, with the last line of its log."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ServiceError(what)
+    while not ready():
+        if not alive() or time.monotonic() > deadline:
+            problem = "did not start" if alive() else "ended at its start"
+            raise ServiceError(f"{what} {problem} ({last_line(log)}). Its log is {log}")
         time.sleep(0.02)
 
 
