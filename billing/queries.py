@@ -7,7 +7,7 @@ from django.db.models import F, Q, QuerySet, Sum
 
 from billing.domain.accounts import AccountKind, AccountRef, available
 from billing.domain.postings import Stage
-from billing.models import Account, Transfer
+from billing.models import Account, BillingProfile, Transfer
 
 
 class AccountBalance(NamedTuple):
@@ -78,12 +78,22 @@ def hold_open_micro(pending_id: UUID) -> int:
     held = Transfer.objects.filter(id=pending_id, stage=Stage.PENDING).values_list("amount_micro", flat=True).first()
     if held is None:
         return 0
-    used: int | None = Transfer.objects.filter(pending_id=pending_id).aggregate(
-        used=Sum(F("amount_micro") + F("excess_micro")))["used"]
-    return held - (used or 0)
+    used = Transfer.objects.filter(pending_id=pending_id).aggregate(used=Sum(F("amount_micro") + F("excess_micro")))
+    return int(held) - int(used["used"] or 0)
 
 
 def transfers_of(organization_id: int) -> "QuerySet[Transfer]":
     """Return the transfers that touch an organization's accounts."""
     accounts = list(Account.objects.filter(organization_id=organization_id).values_list("id", flat=True))
     return Transfer.objects.select_related("debit", "credit").filter(Q(debit__in=accounts) | Q(credit__in=accounts))
+
+
+def fee_thousandths(provider_id: int) -> int:
+    """Return the platform's fee on a provider's proceeds, VAT included, in thousandths."""
+    return profile(provider_id).fee_thousandths
+
+
+def profile(organization_id: int) -> BillingProfile:
+    """Return how an organization is billed; defaults, unsaved, for one without a profile."""
+    found = BillingProfile.objects.filter(organization_id=organization_id).first()
+    return found or BillingProfile(organization_id=organization_id)

@@ -7,7 +7,7 @@ agent, a licensed institution holding the money) is another module with these fu
 ===================  ====================================================  =========================================
 fact                 debit                                                 credit
 ===================  ====================================================  =========================================
-deposit              bank                                                  available
+deposit              bank                                                  receivable, then available
 order to buy, held   available (pending)                                   escrow of the market
 trade                available (post)                                      escrow of the market
 bond                 available (pending, then post)                        bond of the seller in the market
@@ -65,9 +65,14 @@ def split_given_fee(proceeds_micro: int, fee_micro: int, *, vat_thousandths: int
     return FeeSplit(proceeds_micro - fee_micro, fee_micro - tax, tax)
 
 
-def deposit(*, key: str, organization_id: int, amount_micro: int, label: str = "", scope: str = "bank") -> Posting:
-    """Return the posting of money that came in."""
-    return Posting(key, "deposit", Stage.POSTED, bank(scope), available(organization_id), amount_micro, label=label)
+def receive(
+    *, key: str, organization_id: int, amount_micro: int, debt_micro: int = 0, source: str = "bank", label: str = ""
+) -> list[Posting]:
+    """Return the postings of money that came in: `debt_micro` of it pays what the organization owes."""
+    parts = ((key, available(organization_id), amount_micro - debt_micro),
+             (f"{key}:debt", receivable(organization_id), debt_micro))
+    return [Posting(part_key, "deposit", Stage.POSTED, bank(source), account, amount, label=label)
+            for part_key, account, amount in parts if amount]
 
 
 def hold_purchase(*, key: str, at: datetime, buyer_id: int, scope: str, amount_micro: int) -> Posting:
