@@ -1,0 +1,226 @@
+"""
+Storing a prepared batch: COPY of the events in key order and the rollup's upsert in one transaction, acknowledged after
+its commit. Each event is stored once whatever is resent: a duplicate makes the COPY fail, then the batch is staged and
+what is new goes in.
+
+It works on a psycopg connection of its own, as no ORM is on this path. A caller's transaction becomes the outer one.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+
+from metering_ingest.actions.corrections import CorrectionRefused, correct, times_of_untimed
+from metering_ingest.actions.partitions import ensure_days
+from metering_ingest.domain.event_key import milliseconds
+from metering_ingest.domain.events import AMEND, VOID, Decoded, Event, Rejection
+from metering_ingest.domain.pipeline import MeterFacts, Prepared, RouteBook, conflict, prepare
+from metering_ingest.domain.rows import COLUMNS, Rollup, copy_rows, rollup
+
+Connection = psycopg.Connection[Any]
+Clock = Callable[[], datetime]
+ATTEMPTS = 8
+#: Shared by every transaction that stores usage; settlement waits for those that began before it.
+INGEST_LOCK = 0x63697975616E02
+
+_NAMES = ", ".join(COLUMNS)
+_COPY = f"COPY usage_event ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+_COPY_STAGE = f"COPY usage_stage ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+_MAKE_STAGE = "CREATE TEMP TABLE IF NOT EXISTS usage_stage (LIKE usage_event) ON COMMIT DELETE ROWS"
+_INSERT_NEW = f"""
+    INSERT INTO usage_event ({_NAMES}) SELECT {_NAMES} FROM usage_stage ORDER BY event_key
+    ON CONFLICT DO NOTHING RETURNING event_key
+"""
+# The OFFSET keeps it a look-up by key per staged row: without it the planner may read the whole table.
+_SAME_CONTENT = """
+    SELECT s.event_key, found.same FROM usage_stage s, LATERAL (
+        SELECT (e.subject, e.requests, e.input_tokens, e.cached_tokens, e.output_tokens, e.reasoning_tokens, e.details)
+            IS NOT DISTINCT FROM
+            (s.subject, s.requests, s.input_tokens, s.cached_tokens, s.output_tokens, s.reasoning_tokens, s.details)
+            AS same
+        FROM usage_event e WHERE e.event_key = s.event_key AND e.meter_id = s.meter_id OFFSET 0
+    ) found
+"""
+_UPSERT = """
+    INSERT INTO usage_rollup AS r
+        (meter_id, contract_id, deployment_id, hour, length_band, token_class, quantity, work_micro_st, events)
+    SELECT %s::bigint, contract_id, deployment_id, to_timestamp(hour * 3600), band, class, quantity, work, events
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[],
+        %s::bigint[]) AS new (contract_id, deployment_id, hour, band, class, quantity, work, events)
+    ON CONFLICT (meter_id, contract_id, deployment_id, hour, length_band, token_class) DO UPDATE SET
+        quantity = r.quantity + excluded.quantity, work_micro_st = r.work_micro_st + excluded.work_micro_st,
+        events = r.events + excluded.events
+"""
+_REJECT = """
+    INSERT INTO rejected_event AS r
+        (meter_id, digest, received_at, code, field, detail, source, id, body, attempts, resolved_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1, NULL)
+    ON CONFLICT (meter_id, digest) DO UPDATE SET
+        attempts = r.attempts + 1, code = excluded.code, field = excluded.field, detail = excluded.detail
+"""
+_MARK_LATE = """
+    INSERT INTO late_usage (contract_id, since) SELECT id, %s FROM unnest(%s::bigint[]) AS id ORDER BY id
+    ON CONFLICT (contract_id) DO UPDATE SET since = excluded.since
+"""
+
+
+class Result(NamedTuple):
+    """What became of one event: accepted, duplicate, conflict or rejected; the last two with the reason."""
+
+    status: str
+    rejection: Rejection | None = None
+
+
+ACCEPTED, DUPLICATE = Result("accepted"), Result("duplicate")
+
+
+def ingest(
+    connection: Connection, decoded: Decoded, *, meter: MeterFacts, route_book: RouteBook, clock: Clock
+) -> list[Result]:
+    """
+    Store the events of one request and return the result of each, in order. Nothing is stored unless all of it is.
+
+    Deadlocks and serialization failures are tried again.
+
+    :param route_book: names the contract of (subject, hour) pairs; it may read the database on its own connection.
+    """
+    events, rejections = list(decoded.events), list(decoded.rejections)
+    untimed = [i for i, event in enumerate(events) if event is not None and event.time is None and event.type != VOID]
+    corrections = [i for i, event in enumerate(events) if event is not None and event.type in (VOID, AMEND)]
+    now = clock()
+    batch = None if untimed else prepare(events, meter=meter, route_book=route_book, now_ms=milliseconds(now))
+    known_new = True
+    attempt = 0
+    while True:
+        try:
+            if batch is not None:
+                ensure_days(connection, batch.days)
+            with connection.transaction():
+                if batch is None:
+                    times = times_of_untimed(connection, meter.meter_id, events, now_ms=milliseconds(now))
+                    batch = prepare(
+                        events, meter=meter, route_book=route_book, now_ms=milliseconds(now), times_ms=times
+                    )
+                    ensure_days(connection, batch.days)
+                return _store(connection, batch, events, rejections, corrections, known_new=known_new, clock=clock)
+        except UniqueViolation:
+            known_new = False
+        except CorrectionRefused as refused:
+            events[refused.rejection.index] = None
+            rejections.append(refused.rejection)
+            corrections.remove(refused.rejection.index)
+            batch = None if untimed else prepare(events, meter=meter, route_book=route_book, now_ms=milliseconds(now))
+        except (DeadlockDetected, SerializationFailure):
+            attempt += 1
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, 0.005 * 2**attempt))
+        if untimed:
+            batch = None
+
+
+def _store(
+    connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
+    corrections: Sequence[int], *, known_new: bool, clock: Clock,
+) -> list[Result]:  # fmt: skip
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [INGEST_LOCK], prepare=True)
+    # Read with the lock held: a settlement that did not wait for this transaction has a later clock than this.
+    now = clock()
+    results: list[Result] = [ACCEPTED] * len(events)
+    refused = [*rejections, *batch.rejections]
+    new: list[int] | None = None
+    if len(batch):
+        data = copy_rows(batch, received_us=round(now.timestamp() * 1e6))
+        if known_new:
+            with connection.cursor().copy(_COPY) as copy:
+                copy.write(data)
+        else:
+            new, conflicts = _stage(connection, batch, data, events, results)
+            refused += conflicts
+    added = rollup(batch, new)
+    late = {int(contract) for contract in (batch.contract_id if new is None else batch.contract_id[new])}
+    late = {contract for contract in late if contract and milliseconds(now) >= batch.settles_ms[contract]}
+    if corrections:
+        inserted = set(batch.index if new is None else (batch.index[row] for row in new))
+        outcome = correct(connection, batch.meter, events, corrections, inserted=inserted, batch=batch, now=now)
+        added = _merged(added, outcome.rollup)
+        late |= outcome.contracts
+        refused += outcome.rejections
+        for index in outcome.repeated:
+            results[index] = DUPLICATE
+    for rejection in refused:
+        results[rejection.index] = Result("conflict" if rejection.code == "conflict" else "rejected", rejection)
+    for place, first in batch.repeats:
+        results[place] = DUPLICATE if results[first].rejection is None else results[first]
+    _keep_aside(connection, batch.meter.meter_id, refused, now)
+    add_to_rollup(connection, batch.meter.meter_id, added)
+    mark_late(connection, late, now)
+    return results
+
+
+def _stage(
+    connection: Connection, batch: Prepared, data: bytes, events: Sequence[Event | None], results: list[Result]
+) -> tuple[list[int], list[Rejection]]:
+    """Put in what is new; return its rows, and the conflicts among the rest. The others are duplicates."""
+    connection.execute(_MAKE_STAGE)
+    connection.execute("DELETE FROM usage_stage")
+    with connection.cursor().copy(_COPY_STAGE) as copy:
+        copy.write(data)
+    inserted = {row[0].bytes for row in connection.execute(_INSERT_NEW)}
+    new = [row for row, key in enumerate(batch.keys) if key in inserted]
+    conflicts = []
+    if len(new) < len(batch):
+        same: dict[bytes, bool] = {key.bytes: alike for key, alike in connection.execute(_SAME_CONTENT)}
+        for row, key in enumerate(batch.keys):
+            if key in inserted:
+                continue
+            place = batch.index[row]
+            if same[key]:
+                results[place] = DUPLICATE
+            else:
+                event = events[place]
+                assert event is not None
+                conflicts.append(conflict(place, event))
+    return new, conflicts
+
+
+def _merged(one: Rollup, other: Rollup) -> Rollup:
+    """Add two rollups; in key order, so that every transaction takes the rows' locks in the same order."""
+    sums: dict[tuple[int, ...], list[int]] = {}
+    for row in (*one, *other):
+        total = sums.setdefault(row[:5], [0, 0, 0])
+        for i in range(3):
+            total[i] += row[5 + i]
+    return [(*key, *sums[key]) for key in sorted(sums)]  # type: ignore[misc]
+
+
+def add_to_rollup(connection: Connection, meter_id: int, rows: Rollup) -> None:
+    """Add rows in key order to the rollup of a meter."""
+    if rows:
+        connection.execute(_UPSERT, [meter_id, *map(list, zip(*rows, strict=True))], prepare=True)
+
+
+def mark_late(connection: Connection, contracts: Iterable[int], now: datetime) -> None:
+    """Have these contracts settled again. The mark stays locked until commit, so that a settlement waits for it."""
+    ids = sorted(contracts)
+    if ids:
+        connection.execute(_MARK_LATE, [now, ids])
+
+
+def _keep_aside(connection: Connection, meter_id: int, refused: Iterable[Rejection], now: datetime) -> None:
+    """Keep rejected events as they came, the same one once; in the order of their digests, against deadlocks."""
+    rows = {blake2b(r.raw, digest_size=16).digest(): r for r in refused}
+    if rows:
+        connection.cursor().executemany(
+            _REJECT,
+            [
+                (meter_id, digest, now, r.code, r.field or "", r.detail, r.source or "", r.id or "", r.raw)
+                for digest, r in sorted(rows.items())
+            ],
+        )

@@ -1,0 +1,119 @@
+"""
+Rows as the database's binary COPY wants them, and the rollup that the same batch adds up to.
+
+The fixed columns of all rows are one big-endian record array; the texts follow row by row.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metering_ingest.domain.classes import CACHED, CODES, INPUT, OUTPUT, REASONING, REQUESTS
+from metering_ingest.domain.pipeline import Prepared
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_END = b"\xff\xff"
+NULL = b"\xff\xff\xff\xff"
+#: Postgres counts microseconds from 2000-01-01.
+POSTGRES_EPOCH_US = 946_684_800_000_000
+
+FIXED_COLUMNS = (
+    ("event_key", "V16"), ("meter_id", ">i8"), ("contract_id", ">i8"), ("deployment_id", ">i8"), ("received_at", ">i8"),
+    ("input_micro_st", ">i8"), ("cached_micro_st", ">i8"), ("output_micro_st", ">i8"),
+    ("requests", ">i4"), ("input_tokens", ">i4"), ("cached_tokens", ">i4"), ("output_tokens", ">i4"),
+    ("reasoning_tokens", ">i4"), ("length_band", ">i2"),
+)  # fmt: skip
+TEXT_COLUMNS = ("source", "id", "subject", "details")
+COLUMNS = (*(name for name, _ in FIXED_COLUMNS), *TEXT_COLUMNS)
+
+_RECORD = np.dtype(
+    [("fields", ">i2")] + [pair for name, kind in FIXED_COLUMNS for pair in ((f"{name}_length", ">i4"), (name, kind))]
+)
+_TEMPLATE = np.zeros(1, dtype=_RECORD)
+_TEMPLATE["fields"] = len(COLUMNS)
+for _name, _kind in FIXED_COLUMNS:
+    _TEMPLATE[f"{_name}_length"] = np.dtype(_kind).itemsize
+_PREFIX = [length.to_bytes(4, "big") for length in range(2_048)]
+
+
+def copy_rows(batch: Prepared, *, received_us: int) -> bytes:
+    """
+    Return the whole batch as the body of `COPY usage_event (COLUMNS) FROM STDIN BINARY`, header and end included.
+
+    :param received_us: microseconds since 1970 at which the exchange received it.
+    """
+    records = np.repeat(_TEMPLATE, len(batch))
+    records["event_key"] = np.frombuffer(b"".join(batch.keys), dtype="V16")
+    records["meter_id"] = batch.meter.meter_id
+    records["contract_id"] = batch.contract_id
+    records["deployment_id"] = batch.meter.deployment_id
+    records["received_at"] = received_us - POSTGRES_EPOCH_US
+    records["input_micro_st"], records["cached_micro_st"], records["output_micro_st"] = batch.work
+    records["requests"], records["input_tokens"], records["cached_tokens"] = batch.requests, batch.fresh, batch.cached
+    records["output_tokens"], records["reasoning_tokens"] = batch.visible, batch.reasoning
+    records["length_band"] = batch.band
+    fixed = records.tobytes()
+    width = _RECORD.itemsize
+
+    sources = {text: _prefixed(text) for text in set(batch.source)}
+    subjects = {text: _prefixed(text) for text in set(batch.subject)}
+    chunks = [COPY_HEADER]
+    append = chunks.append
+    at = 0
+    for source, id_, subject, details in zip(batch.source, batch.id, batch.subject, batch.details, strict=True):
+        id_bytes = id_.encode()
+        append(
+            fixed[at : at + width] + sources[source] + _PREFIX[len(id_bytes)] + id_bytes + subjects[subject]
+            + (NULL if details is None else (len(details) + 1).to_bytes(4, "big") + b"\x01" + details)
+        )  # fmt: skip
+        at += width
+    append(COPY_END)
+    return b"".join(chunks)
+
+
+def _prefixed(text: str) -> bytes:
+    encoded = text.encode()
+    return _PREFIX[len(encoded)] + encoded
+
+
+Rollup = list[tuple[int, int, int, int, int, int, int, int]]
+"""Rows of (contract, deployment, hour, band, class, quantity, work_micro_st, events), in key order."""
+
+
+def rollup(batch: Prepared, only: Sequence[int] | None = None) -> Rollup:
+    """
+    Return what the batch adds to the rollup, in key order.
+
+    :param only: the rows to count, by their place in the batch; all of them where None.
+    """
+    at: NDArray[np.int64] = np.arange(len(batch)) if only is None else np.array(only, dtype=np.int64)
+    if not at.size:
+        return []
+    contract, hour, band = batch.contract_id[at], batch.hour[at], batch.band[at]
+    order = np.lexsort((band, hour, contract))
+    contract, hour, band, at = contract[order], hour[order], band[order], at[order]
+    starts = np.concatenate(
+        ([0], np.nonzero((np.diff(contract) != 0) | (np.diff(hour) != 0) | (np.diff(band) != 0))[0] + 1)
+    )
+    deployment = batch.meter.deployment_id
+    nothing = np.zeros(len(batch), dtype=np.int64)
+    rows: dict[tuple[int, int, int, int, int], tuple[int, int, int]] = {}
+    groups = list(zip(contract[starts].tolist(), hour[starts].tolist(), band[starts].tolist(), strict=True))
+    for code, quantity, work in (
+        (REQUESTS, batch.requests, nothing), (INPUT, batch.fresh, batch.work[0]), (CACHED, batch.cached, batch.work[1]),
+        (OUTPUT, batch.visible, batch.work[2]), (REASONING, batch.reasoning, nothing),
+    ):  # fmt: skip
+        quantities = np.add.reduceat(quantity[at], starts).tolist()
+        works = np.add.reduceat(work[at], starts).tolist()
+        counted = np.add.reduceat(((quantity[at] != 0) | (work[at] != 0)).astype(np.int64), starts).tolist()
+        for (c, h, b), q, w, events in zip(groups, quantities, works, counted, strict=True):
+            if events:
+                rows[c, deployment, h, b, code] = (q, w, events)
+    if batch.extras:
+        for row in at.tolist():
+            for name, count in batch.extras.get(row, {}).items():
+                key = (int(batch.contract_id[row]), deployment, int(batch.hour[row]), int(batch.band[row]), CODES[name])
+                q, w, events = rows.get(key, (0, 0, 0))
+                rows[key] = (q + count, w, events + 1)
+    return [(*key, *rows[key]) for key in sorted(rows)]

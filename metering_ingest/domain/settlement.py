@@ -1,0 +1,291 @@
+"""
+What a contract's usage costs whom: one pure function from lots and usage to lines, and from lines to flows of money.
+
+The escrow of a contract holds its lots at the *seller's* price. A lot's tokens end in one of three ways: used (the
+seller is paid its price), unused though available (the take-or-pay share goes to the seller, the rest back to the
+buyer) or undelivered (the buyer gets back what it paid). Usage consumes lots cheapest first for the buyer; what was
+not made available is taken from the other end, the dearest. What exceeds the lots is overage at list price up to the
+buyer's limit in ¥; beyond the limit it is recorded at ¥0.
+
+Money moves between the *pots* of a contract. Applied to an escrow that holds the lots' value, a settlement leaves it at
+exactly zero; what rounding takes or gives goes to the rounding pot, never to a party.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from core.money import MICRO_PER_TOKEN, cost_micro, round_half_up, share_micro, work_cost_micro
+
+NANO_MICRO_PER_MICRO = 10**9  # micro-ST × nano-yuan per ST, in a micro-yuan
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Tokens of one contract at one pair of prices. `quantity_tokens` are standard tokens, a multiple of 1,000."""
+
+    number: int
+    quantity_tokens: int
+    buyer_price_nano: int
+    seller_price_nano: int
+
+    @property
+    def quantity_micro_st(self) -> int:
+        """The lot in micro-standard-tokens."""
+        return self.quantity_tokens * MICRO_PER_TOKEN
+
+    @property
+    def escrow_micro(self) -> int:
+        """What the escrow holds for it: the seller's price."""
+        return cost_micro(tokens=self.quantity_tokens, price_nano=self.seller_price_nano)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentUsage:
+    """What one deployment delivered on a contract, and the list price at which its overage is charged."""
+
+    deployment_id: int
+    work_micro_st: int
+    list_price_nano: int = 0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the grade and the buyer agreed to."""
+
+    take_or_pay_thousandths: int
+    fee_thousandths: int = 0
+    overage_limit_micro: int = 0
+
+
+class LineKind(StrEnum):
+    """How the tokens of a line ended."""
+
+    USED = "used"
+    UNUSED = "unused"
+    UNDELIVERED = "undelivered"
+    OVERAGE = "overage"
+    UNCHARGED = "uncharged"
+
+
+class Pot(StrEnum):
+    """Where money of a contract can lie. The action maps each to an account."""
+
+    ESCROW = "escrow"
+    BUYER = "buyer"
+    PROVIDER = "provider"
+    FEE = "fee"
+    BOND = "bond"
+    DEFAULT_FUND = "default_fund"
+    ROUNDING = "rounding"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    Tokens that ended alike, on one lot (None beyond the lots) and, where used, by one deployment.
+
+    `buyer_amount_micro` is what the buyer bears for them in all, `seller_amount_micro` what the provider gets before
+    its fee, `refund_micro` what comes back to the buyer, `bond_micro` what the provider's bond adds to that
+    (negative: what the escrow leaves over for the default fund).
+    """
+
+    kind: LineKind
+    lot_number: int | None
+    deployment_id: int | None
+    quantity_micro_st: int
+    buyer_price_nano: int
+    seller_price_nano: int
+    buyer_amount_micro: int
+    seller_amount_micro: int
+    fee_micro: int = 0
+    refund_micro: int = 0
+    bond_micro: int = 0
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The line's name within its contract, the same in every revision."""
+        return f"{self.kind}:{self.lot_number or 0}:{self.deployment_id or 0}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The lines of one contract and how much of its lots the escrow held."""
+
+    lines: tuple[Line, ...]
+    escrow_micro: int
+
+    def pots(self) -> dict[Pot, int]:
+        """
+        Return what each pot gains by the whole settlement, in micro-yuan; the gains add up to zero.
+
+        A pot is only ever paid from this contract's escrow, its provider's bond, or its buyer's own money.
+        """
+        gains = dict.fromkeys(Pot, 0)
+        for line in self.lines:
+            for pot, amount in line_gains(line).items():
+                gains[pot] += amount
+        gains[Pot.ROUNDING] += self.escrow_micro + gains[Pot.ESCROW]
+        gains[Pot.ESCROW] = -self.escrow_micro
+        return gains
+
+
+def line_gains(line: Line) -> dict[Pot, int]:
+    """Return what each pot gains by one line; the gains add up to zero."""
+    provider = line.seller_amount_micro - line.fee_micro
+    if line.kind in (LineKind.OVERAGE, LineKind.UNCHARGED):
+        return {Pot.BUYER: -line.buyer_amount_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro}
+    to_bond, to_fund = -max(line.bond_micro, 0), max(-line.bond_micro, 0)
+    paid = line.refund_micro + provider + line.fee_micro + to_bond + to_fund
+    return {
+        Pot.ESCROW: -paid, Pot.BUYER: line.refund_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro,
+        Pot.BOND: to_bond, Pot.DEFAULT_FUND: to_fund,
+    }  # fmt: skip
+
+
+def settle(
+    lots: Sequence[Lot], usage: Sequence[DeploymentUsage], *, terms: Terms, undelivered_tokens: int = 0
+) -> Settlement:
+    """
+    Rate a contract's usage against its lots.
+
+    :param undelivered_tokens: standard tokens that were asked for or due and not made available. What was used was
+        delivered, so at most the unused rest counts.
+    :raises ValueError: for a negative quantity.
+    """
+    quantities = [undelivered_tokens, *(u.work_micro_st for u in usage), *(lot.quantity_tokens for lot in lots)]
+    if min(quantities) < 0:
+        raise ValueError("quantities are never negative")
+    cheapest_first = sorted(lots, key=lambda lot: (lot.buyer_price_nano, lot.seller_price_nano, lot.number))
+    lines: list[Line] = []
+    left = {lot.number: lot.quantity_micro_st for lot in cheapest_first}
+
+    beyond = []
+    waiting = iter(cheapest_first)
+    lot = next(waiting, None)
+    for used in sorted(usage, key=lambda u: u.deployment_id):
+        parts: list[tuple[Lot | None, int]] = []
+        work = used.work_micro_st
+        while work and lot is not None:
+            take = min(work, left[lot.number])
+            if take:
+                parts.append((lot, take))
+                left[lot.number] -= take
+                work -= take
+            if not left[lot.number]:
+                lot = next(waiting, None)
+        if work:
+            parts.append((None, work))
+        for (part_lot, quantity), tokens in zip(parts, _split_tokens(used.tokens, [q for _, q in parts]), strict=True):
+            if part_lot is None:
+                beyond.append((used, quantity, tokens))
+            else:
+                lines.append(_used(part_lot, used.deployment_id, quantity, tokens, terms))
+
+    undelivered = min(undelivered_tokens * MICRO_PER_TOKEN, sum(left.values()))
+    rest: list[Line] = []
+    for dearest in reversed(cheapest_first):
+        missing = min(undelivered, left[dearest.number])
+        undelivered -= missing
+        unused = left[dearest.number] - missing
+        if missing:
+            rest.append(_undelivered(dearest, missing))
+        if unused:
+            rest.append(_unused(dearest, unused, terms))
+    lines += reversed(rest)
+    lines += _overage(beyond, terms)
+    return Settlement(tuple(lines), sum(lot.escrow_micro for lot in lots))
+
+
+def _used(lot: Lot, deployment_id: int, quantity: int, tokens: Mapping[str, int], terms: Terms) -> Line:
+    seller = work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano)
+    return Line(
+        LineKind.USED, lot.number, deployment_id, quantity, lot.buyer_price_nano, lot.seller_price_nano,
+        buyer_amount_micro=work_cost_micro(work_micro_st=quantity, price_nano=lot.buyer_price_nano),
+        seller_amount_micro=seller, fee_micro=share_micro(seller, terms.fee_thousandths), tokens=tokens,
+    )  # fmt: skip
+
+
+def _unused(lot: Lot, quantity: int, terms: Terms) -> Line:
+    """The buyer gets back (1 − take-or-pay) of the lower of both prices, the seller what the escrow has beyond that."""
+    lower = min(lot.buyer_price_nano, lot.seller_price_nano)
+    returned = 1_000 - terms.take_or_pay_thousandths
+    refund = round_half_up(quantity * lower * returned, NANO_MICRO_PER_MICRO * 1_000)
+    seller = work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano) - refund
+    return Line(
+        LineKind.UNUSED, lot.number, None, quantity, lot.buyer_price_nano, lot.seller_price_nano,
+        buyer_amount_micro=work_cost_micro(work_micro_st=quantity, price_nano=lot.buyer_price_nano) - refund,
+        seller_amount_micro=seller, fee_micro=share_micro(seller, terms.fee_thousandths), refund_micro=refund,
+    )  # fmt: skip
+
+
+def _undelivered(lot: Lot, quantity: int) -> Line:
+    """The buyer gets back its own price; the bond adds what the escrow lacks, the default fund takes what is over."""
+    refund = work_cost_micro(work_micro_st=quantity, price_nano=lot.buyer_price_nano)
+    held = work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano)
+    return Line(
+        LineKind.UNDELIVERED, lot.number, None, quantity, lot.buyer_price_nano, lot.seller_price_nano,
+        buyer_amount_micro=0, seller_amount_micro=0, refund_micro=refund, bond_micro=refund - held,
+    )  # fmt: skip
+
+
+def _overage(beyond: Iterable[tuple[DeploymentUsage, int, Mapping[str, int]]], terms: Terms) -> list[Line]:
+    """Charge what exceeds the lots at each deployment's list price until the buyer's limit is reached."""
+    lines = []
+    limit = terms.overage_limit_micro
+    for used, quantity, tokens in beyond:
+        price = used.list_price_nano
+        charged = quantity
+        if work_cost_micro(work_micro_st=quantity, price_nano=price) > limit:
+            charged = min(quantity, max(limit, 0) * NANO_MICRO_PER_MICRO // price)
+        if not limit or not price:
+            charged = 0
+        for kind, part, part_tokens in zip(
+            (LineKind.OVERAGE, LineKind.UNCHARGED), (charged, quantity - charged),
+            _split_tokens(tokens, [charged, quantity - charged]), strict=True,
+        ):  # fmt: skip
+            if not part:
+                continue
+            at = price if kind is LineKind.OVERAGE else 0
+            cost = work_cost_micro(work_micro_st=part, price_nano=at)
+            limit -= cost
+            lines.append(
+                Line(
+                    kind,
+                    None,
+                    used.deployment_id,
+                    part,
+                    at,
+                    at,
+                    buyer_amount_micro=cost,
+                    seller_amount_micro=cost,
+                    fee_micro=share_micro(cost, terms.fee_thousandths),
+                    tokens=part_tokens,
+                )
+            )
+    return lines
+
+
+def _split_tokens(tokens: Mapping[str, int], weights: Sequence[int]) -> list[dict[str, int]]:
+    """Split each class's count over parts in proportion to their work, exactly; the last part takes the rest."""
+    parts: list[dict[str, int]] = [{} for _ in weights]
+    total = sum(weights)
+    for name, count in tokens.items():
+        given = done = 0
+        for part, weight in zip(parts, weights, strict=True):
+            done += weight
+            upto = count * done // total if total else 0
+            if upto > given:
+                part[name] = upto - given
+            given = upto
+    return parts
+
+
+def difference(before: Settlement | None, after: Settlement) -> dict[Pot, int]:
+    """Return what each pot gains by going from one settlement of a contract to a later one; adds up to zero."""
+    gains = after.pots()
+    for pot, amount in (before.pots() if before else {}).items():
+        gains[pot] = gains.get(pot, 0) - amount
+    return {pot: amount for pot, amount in gains.items() if amount}

@@ -1,0 +1,18 @@
+"""Meters, the usage they report, and what was settled from it."""
+
+from metering_ingest.models.meters import Meter, SubjectAlias
+from metering_ingest.models.settlements import ContractSettlement, LateUsage, OverageMonth
+from metering_ingest.models.usage import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
+
+__all__ = [
+    "ContractSettlement",
+    "LateUsage",
+    "Meter",
+    "OverageMonth",
+    "RejectedEvent",
+    "SubjectAlias",
+    "UntimedIdentity",
+    "UsageEvent",
+    "UsageRollup",
+    "UsageVoid",
+]
