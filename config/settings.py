@@ -183,17 +183,13 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "identity.pages.page_context",
             ],
         },
     },
 ]
 
-# The lead's identity app brings its own user; until its models are there, Django's keeps the project importable.
-AUTH_USER_MODEL = (
-    "identity.User"
-    if any((BASE_DIR / "identity" / name).exists() for name in ("models.py", "models/__init__.py"))
-    else "auth.User"
-)
+AUTH_USER_MODEL = "identity.User"
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
@@ -210,6 +206,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = env.choice(
     "CIYUAN_EMAIL_VERIFICATION", "mandatory" if PRODUCTION else "none", ("mandatory", "optional", "none")

@@ -49,6 +49,12 @@ def now() -> datetime:
     return real if path is None else _mapping(path).at(real)
 
 
+def speed() -> float:
+    """Product seconds per real second."""
+    path: str | None = settings.CLOCK_FILE
+    return 1.0 if path is None else _mapping(path).speed
+
+
 def real_seconds_until(moment: datetime) -> float:
     """Real seconds until the product's clock shows `moment` (0 when it has passed; infinite when it stands still)."""
     ahead = (moment - now()).total_seconds()

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
 
+from core import clock
 from core.errors import Forbidden
 from identity.access import Actor
 from identity.models import User
@@ -39,7 +43,7 @@ def require_actor(
         view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase],
     ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return redirect_to_login(request.get_full_path())
             actor = page_actor(request)
@@ -56,10 +60,48 @@ def require_actor(
     return decorate
 
 
-def actor_context(request: HttpRequest) -> dict[str, Any]:
-    """Give every template the actor and the organizations that the person can switch to."""
-    if not getattr(request, "user", None) or not request.user.is_authenticated:
-        return {"actor": None, "memberships": []}
-    assert isinstance(request.user, User)
-    memberships = request.user.memberships.select_related("organization").order_by("created_at", "id")
-    return {"actor": page_actor(request), "memberships": memberships}
+def page_context(request: HttpRequest) -> dict[str, Any]:
+    """Give every template the actor, the organizations to switch to, the navigation and the product's time."""
+    context: dict[str, Any] = {
+        "actor": None,
+        "memberships": [],
+        "product_now": clock.now(),
+        "product_speed": clock.speed(),
+    }
+    if isinstance(getattr(request, "user", None), User):
+        user = cast(User, request.user)
+        context["actor"] = page_actor(request)
+        context["memberships"] = list(user.memberships.select_related("organization").order_by("created_at", "id"))
+    context["navigation"] = [
+        {
+            "href": href,
+            "label": label,
+            "current": request.path == href or (href != "/" and request.path.startswith(href)),
+        }
+        for href, label in _navigation(context["actor"])
+    ]
+    return context
+
+
+def _navigation(actor: Actor | None) -> list[tuple[str, str]]:
+    items = [("/markets", _("Markets")), ("/auctions", _("Auctions"))]
+    if actor is not None:
+        items += [("/orders", _("Orders")), ("/contracts", _("Contracts")), ("/usage", _("Usage"))]
+        if actor.organization.provides:
+            items += [("/capacity", _("Capacity")), ("/statements", _("Statements"))]
+        if actor.organization.buys:
+            items += [("/invoices", _("Invoices"))]
+        items += [("/account", _("Account"))]
+    return [*items, ("/docs/api", "API")]
+
+
+@require_POST
+def switch_organization(request: HttpRequest) -> HttpResponse:
+    """Act for another of one's organizations from now on."""
+    chosen = request.POST.get("organization", "")
+    numeric = chosen.isascii() and chosen.isdigit() and len(chosen) < 19
+    if isinstance(request.user, User) and numeric and actor_for_user(request.user, int(chosen)) is not None:
+        request.session[SESSION_KEY] = int(chosen)
+    following = request.POST.get("next", "/")
+    safe = url_has_allowed_host_and_scheme(following, {request.get_host()}, require_https=request.is_secure())
+    return redirect(following if safe else "/")

@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
-import redis
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connections
 from django.test import TransactionTestCase
 
@@ -29,9 +29,8 @@ def pytest_unconfigure() -> None:
 class WorkerDatabase:
     """This worker's own copy of the migrated database."""
 
-    def __init__(self, worker: str) -> None:
-        self.name = f"test_{worker}"
-        self.dirty = False
+    def __init__(self) -> None:
+        self.name = settings.DATABASES["default"]["NAME"]
         self.admin_url = os.environ["DATABASE_URL"].replace(f"/{servers.TEMPLATE}?", "/postgres?")
 
     def recreate(self) -> None:
@@ -39,13 +38,11 @@ class WorkerDatabase:
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
             admin.execute(f"CREATE DATABASE {self.name} TEMPLATE {servers.TEMPLATE} STRATEGY FILE_COPY")
-        connections["default"].settings_dict["NAME"] = self.name
-        settings.DATABASES["default"]["NAME"] = self.name
 
 
 @pytest.fixture(scope="session")
-def worker_database(worker_id: str) -> WorkerDatabase:
-    return WorkerDatabase(worker_id)
+def worker_database() -> WorkerDatabase:
+    return WorkerDatabase()
 
 
 @pytest.fixture(scope="session")
@@ -66,25 +63,11 @@ def django_db_setup(worker_database: WorkerDatabase, django_db_blocker: Any) -> 
         connections.close_all()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def worker_valkey(worker_id: str) -> None:
-    """Each worker has logical databases of its own for cache and websockets, so that one's flush spares the others."""
-    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw")) + 1
-    first = 4 + 3 * number
-    from config.settings import redis_url
-
-    url = os.environ["REDIS_URL"]
-    settings.CACHES["default"]["LOCATION"] = redis_url(url, first)
-    settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = [{"address": redis_url(url, first + 1)}]
-
-
 @pytest.fixture(autouse=True)
-def _empty_cache(worker_valkey: None) -> Iterator[None]:
+def _empty_cache() -> Iterator[None]:
     """Throttles and sessions of one test are not the next one's."""
     yield
-    client = redis.Redis.from_url(settings.CACHES["default"]["LOCATION"])
-    client.flushdb()
-    client.close()
+    cache.clear()
 
 
 @pytest.fixture

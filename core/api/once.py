@@ -101,4 +101,5 @@ def _claim(organization_id: int, key: str, digest: bytes, now: datetime) -> bool
             " VALUES (%s, %s, %s, %s) ON CONFLICT (organization_id, key) DO NOTHING",
             [organization_id, key, digest, now],
         )
-        return cursor.rowcount == 1
+        inserted: int = cursor.rowcount
+    return inserted == 1

@@ -2,6 +2,9 @@
 
 from datetime import datetime
 
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+
 from core.errors import BadRequest, Conflict
 from core.transactions import assert_in_transaction
 from identity.access import Actor
@@ -57,6 +60,36 @@ def create_organization(
         after={"kind": kind, "name": name, "name_zh": name_zh, "control_group": control_group},
     )
     return organization
+
+
+def invite_member(
+    *,
+    organization: Organization,
+    email: str,
+    role: str,
+    now: datetime,
+    name: str = "",
+    password: str | None = None,
+    actor: Actor | None = None,
+) -> Membership:
+    """
+    Let the person with this address act for an organization; make their user when there is none.
+
+    Without a password a new person sets one by "forgotten password". An existing person's password is left alone.
+
+    :raises BadOrganization: a password that is too weak, or an unknown role.
+    :raises MembershipExists: the person belongs to it already.
+    """
+    assert_in_transaction()
+    user = User.objects.filter(email=email.lower()).first()
+    if user is None:
+        if password is not None:
+            try:
+                validate_password(password, User(email=email, name=name))
+            except ValidationError as error:
+                raise BadOrganization(" ".join(error.messages), field="password") from None
+        user = User.objects.create_user(email, password, name=name)
+    return add_member(organization=organization, user=user, role=role, now=now, actor=actor)
 
 
 def add_member(

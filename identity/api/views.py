@@ -13,7 +13,7 @@ from core.api.serializers import StrictSerializer, YuanField
 from core.errors import NotFound, Unauthenticated
 from identity.actions import keys, organizations
 from identity.api.base import ApiView
-from identity.models import ApiKey, Organization
+from identity.models import ApiKey, Membership, Organization
 
 
 class OrganizationIn(StrictSerializer):
@@ -70,6 +70,28 @@ class KeyPage(serializers.Serializer[Any]):
     next_cursor = serializers.CharField(allow_null=True)
 
 
+class MemberIn(StrictSerializer):
+    email = serializers.EmailField(max_length=254)
+    role = serializers.ChoiceField(choices=Membership.Role.choices)
+    name = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
+    password = serializers.CharField(
+        max_length=128, required=False, help_text="For a new person; without it they set one by e-mail."
+    )
+
+
+class MemberOut(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    organization = serializers.IntegerField()
+    email = serializers.EmailField()
+    name = serializers.CharField()
+    role = serializers.CharField()
+
+
+class MemberPage(serializers.Serializer[Any]):
+    items = MemberOut(many=True)
+    next_cursor = serializers.CharField(allow_null=True)
+
+
 class WhoAmIOut(serializers.Serializer[Any]):
     organization = OrganizationOut()
     scopes = serializers.ListField(child=serializers.CharField())
@@ -91,6 +113,16 @@ def show_key(row: ApiKey) -> dict[str, Any]:
         "created_at": row.created_at,
         "expires_at": row.expires_at,
         "revoked_at": row.revoked_at,
+    }
+
+
+def show_member(row: Membership) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "organization": row.organization_id,
+        "email": row.user.email,
+        "name": row.user.name,
+        "role": row.role,
     }
 
 
@@ -146,6 +178,36 @@ class OrganizationDetail(ApiView):
         if row is None:
             raise NotFound("There is no such organization.")
         return Response(show_organization(row))
+
+
+class Members(ApiView):
+    """The people who may act for an organization."""
+
+    scopes = {"GET": "read", "POST": "read"}
+
+    @extend_schema(responses=MemberPage)
+    def get(self, request: Request, organization_id: int) -> Response:
+        """List the members."""
+        organization = self.actor.organizations_readable().filter(pk=organization_id).first()
+        if organization is None:
+            raise NotFound("There is no such organization.")
+        rows = Membership.objects.select_related("user").filter(organization=organization)
+        return Response(page(request, rows, show_member))
+
+    @extend_schema(request=MemberIn, responses={201: MemberOut})
+    def post(self, request: Request, organization_id: int) -> Response:
+        """Let a person act for the organization (its owners, or the operator)."""
+        fields = self.parse(MemberIn)
+        organization = self.subject(organization_id)
+        if not self.actor.is_operator:
+            self.actor.require_administration()
+
+        def invite() -> dict[str, Any]:
+            return show_member(
+                organizations.invite_member(organization=organization, **fields, now=self.now, actor=self.actor)
+            )
+
+        return self.once(invite)
 
 
 class Keys(ApiView):

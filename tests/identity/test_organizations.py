@@ -42,3 +42,38 @@ def test_lists_come_in_pages_and_refuse_a_foreign_cursor():
     assert ids == sorted(ids, reverse=True) and len(set(ids)) == 4
     assert api.get("/v1/organizations?cursor=nonsense").json()["code"] == "bad-cursor"
     assert api.get("/v1/organizations?limit=0").status_code == 400
+
+
+def test_an_owner_invites_a_person_who_can_then_sign_in(client):
+    organization = given_organization(name="Harbour")
+    api = given_api(organization)
+    body = {"email": "Wang@Example.com", "role": "trader", "password": "plum blossom 42"}
+    made = api.post(f"/v1/organizations/{organization.pk}/members", body)
+    assert made.status_code == 201 and made.json()["email"] == "wang@example.com"
+    assert client.login(username="wang@example.com", password="plum blossom 42")
+    assert api.post(f"/v1/organizations/{organization.pk}/members", body).json()["code"] == "membership-exists"
+    weak = api.post(
+        f"/v1/organizations/{organization.pk}/members", body | {"email": "b@example.com", "password": "123"}
+    )
+    assert (weak.status_code, weak.json()["field"]) == (400, "password")
+    stranger = given_api(given_organization())
+    assert stranger.post(f"/v1/organizations/{organization.pk}/members", body).status_code == 404
+    assert stranger.get(f"/v1/organizations/{organization.pk}/members").status_code == 404
+    reader = given_api(organization, scopes=["read"])
+    assert reader.post(f"/v1/organizations/{organization.pk}/members", body).status_code == 403
+
+
+def test_bootstrap_makes_the_operator_once(tmp_path, monkeypatch):
+    from django.core.management import call_command
+
+    from identity.models import Organization, User
+    from tests.given import Api
+
+    monkeypatch.setenv("ADMIN_PASSWORD", "plum blossom 42")
+    arguments = ["--key-file", tmp_path / "key", "--admin-email", "root@example.com"]
+    for _ in range(2):
+        call_command("bootstrap", *map(str, arguments), "--admin-password-env", "ADMIN_PASSWORD", verbosity=0)
+    assert Organization.objects.filter(kind="operator").count() == 1
+    assert User.objects.get(email="root@example.com").is_superuser
+    assert "operate" in Api((tmp_path / "key").read_text().strip()).get("/v1/whoami").json()["scopes"]
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0

@@ -1,0 +1,205 @@
+"""
+The two sides of a sealed book as arrays, and the curves they make.
+
+A side is one array of limits in ticks and one of lots, an order a place. A market order is a limit without a limit:
+`MARKET` for a buyer, `-MARKET` for a seller, so that it counts at every price and stands first in priority without a
+case of its own. All arithmetic is exact int64: a side whose lots could leave that range is refused, never wrapped.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+INT64_MAX: Final = 2**63 - 1
+MARKET: Final = INT64_MAX
+"""The limit, in ticks, of a market buy order; a market sell order has its negative."""
+LAST_TICK: Final = 2**62
+"""No limit lies beyond ±this, so that a difference of two ticks fits 64 bits."""
+
+
+class InvalidBook(ValueError):
+    """A book that cannot be cleared, with a sentence that says why."""
+
+
+class BookTooLarge(InvalidBook):
+    """The lots of one side together do not fit a signed 64-bit integer."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Side:
+    """
+    One side of a sealed book: an order a place, in any order.
+
+    - `ticks`: limits in ticks, `MARKET` (bids) or `-MARKET` (asks) for market orders.
+    - `lots`: open quantities in lots, at least 1 each.
+    - `displayed_lots`: the part of each that is displayed; None where nothing is hidden.
+    - `sequence`: time priority, smaller is earlier; None where the order of places is the order of time.
+    """
+
+    ticks: Int64
+    lots: Int64
+    displayed_lots: Int64 | None = None
+    sequence: Int64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+
+def bids(rows: Iterable[tuple[int | None, int]]) -> Side:
+    """Return buy orders from rows of (limit in ticks or None for a market order, lots)."""
+    return _side(rows, market=MARKET)
+
+
+def asks(rows: Iterable[tuple[int | None, int]]) -> Side:
+    """Return sell orders from rows of (limit in ticks or None for a market order, lots)."""
+    return _side(rows, market=-MARKET)
+
+
+def _side(rows: Iterable[tuple[int | None, int]], *, market: int) -> Side:
+    pairs = [(market if tick is None else tick, lots) for tick, lots in rows]
+    try:
+        table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    except OverflowError as error:
+        raise InvalidBook("A price or quantity does not fit a signed 64-bit integer.") from error
+    return Side(ticks=np.ascontiguousarray(table[:, 0]), lots=np.ascontiguousarray(table[:, 1]))
+
+
+def refuse_overflow(lots: Int64) -> None:
+    """
+    Make sure that sums of these lots are exact.
+
+    :raises BookTooLarge: if they do not fit 64 bits together.
+    """
+    if lots.size == 0 or int(lots.max()) <= INT64_MAX // lots.size:
+        return
+    total = (int((lots >> 32).sum()) << 32) + int((lots & 0xFFFFFFFF).sum())
+    if total > INT64_MAX:
+        raise BookTooLarge(f"One side of the book adds up to {total} lots; at most {INT64_MAX} can be cleared.")
+
+
+class Candidate(NamedTuple):
+    """One price at which the book could clear."""
+
+    tick: int
+    bid_lots: int
+    ask_lots: int
+
+    @property
+    def volume_lots(self) -> int:
+        """What would trade."""
+        return min(self.bid_lots, self.ask_lots)
+
+    @property
+    def surplus_lots(self) -> int:
+        """What would be left over: buyers' lots above, sellers' below zero."""
+        return self.bid_lots - self.ask_lots
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """
+    Demand and supply at each limit of the book, from the lowest tick to the highest.
+
+    `bid_lots` are the lots that would buy at that tick, `ask_lots` those that would sell; market orders are in both.
+    """
+
+    ticks: Int64
+    bid_lots: Int64
+    ask_lots: Int64
+    market_bid_lots: int
+    market_ask_lots: int
+    best_bid_tick: int | None
+    best_ask_tick: int | None
+
+    @cached_property
+    def volume_lots(self) -> Int64:
+        """What would trade at each tick."""
+        return np.minimum(self.bid_lots, self.ask_lots)
+
+    @cached_property
+    def surplus_lots(self) -> Int64:
+        """What would be left over at each tick, positive where it is bids. It never rises from one tick to the next."""
+        return self.bid_lots - self.ask_lots
+
+    def candidate(self, place: int) -> Candidate:
+        """Return the figures of the limit at `place`."""
+        return Candidate(int(self.ticks[place]), int(self.bid_lots[place]), int(self.ask_lots[place]))
+
+    def at(self, tick: int) -> Candidate:
+        """Return the figures at any tick, be it a limit of the book or not."""
+        above = int(np.searchsorted(self.ticks, tick, side="left"))
+        below = int(np.searchsorted(self.ticks, tick, side="right")) - 1
+        buying = int(self.bid_lots[above]) if above < self.ticks.size else self.market_bid_lots
+        selling = int(self.ask_lots[below]) if below >= 0 else self.market_ask_lots
+        return Candidate(tick, buying, selling)
+
+
+def curves_of(bids: Side, asks: Side) -> Curves:
+    """
+    Add up both sides at each of their limits, exactly.
+
+    :raises InvalidBook: for an order of less than one lot or a limit beyond `LAST_TICK`.
+    :raises BookTooLarge: if the lots of a side do not fit 64 bits together.
+    """
+    bid_ticks, bid_lots, market_bid_lots, best_bid_tick = _limits(bids, market=MARKET)
+    ask_ticks, ask_lots, market_ask_lots, best_ask_tick = _limits(asks, market=-MARKET)
+    ends = [int(end) for ticks in (bid_ticks, ask_ticks) if ticks.size for end in (ticks.min(), ticks.max())]
+    if not ends:
+        none = np.zeros(0, dtype=np.int64)
+        return Curves(none, none, none, market_bid_lots, market_ask_lots, None, None)
+    lowest, highest = min(ends), max(ends)
+    if lowest < -LAST_TICK or highest > LAST_TICK:
+        raise InvalidBook(f"A limit lies beyond ±{LAST_TICK} ticks.")
+
+    levels = 4 * (bid_ticks.size + ask_ticks.size) + 1024
+    if highest - lowest < levels:
+        base = 0 if lowest >= 0 and highest < levels else lowest  # at 0 the ticks themselves are the places
+        bids_at, asks_at = (
+            _histogram(ticks - base if base else ticks, lots, highest - base + 1)
+            for ticks, lots in ((bid_ticks, bid_lots), (ask_ticks, ask_lots))
+        )
+        used = np.flatnonzero(bids_at | asks_at)
+        ticks, bids_at, asks_at = used + base, bids_at[used], asks_at[used]
+    else:  # few orders far apart: only here are limits sorted
+        ticks, places = np.unique(np.concatenate((bid_ticks, ask_ticks)), return_inverse=True)
+        bids_at = _histogram(places[: bid_ticks.size], bid_lots, ticks.size)
+        asks_at = _histogram(places[bid_ticks.size :], ask_lots, ticks.size)
+    return Curves(
+        ticks=ticks,
+        bid_lots=market_bid_lots + np.cumsum(bids_at[::-1])[::-1],
+        ask_lots=market_ask_lots + np.cumsum(asks_at),
+        market_bid_lots=market_bid_lots,
+        market_ask_lots=market_ask_lots,
+        best_bid_tick=best_bid_tick,
+        best_ask_tick=best_ask_tick,
+    )
+
+
+def _limits(side: Side, *, market: int) -> tuple[Int64, Int64, int, int | None]:
+    """Return ticks and lots of the orders that have a limit, the lots of those that have none, and the best limit."""
+    if len(side) == 0:
+        return side.ticks, side.lots, 0, None
+    if int(side.lots.min()) < 1:
+        raise InvalidBook("Every order must be of at least one lot.")
+    refuse_overflow(side.lots)
+    best = int(side.ticks.max() if market > 0 else side.ticks.min())
+    if best != market:
+        return side.ticks, side.lots, 0, best
+    limited = side.ticks != market
+    ticks, lots = side.ticks[limited], side.lots[limited]
+    best_limit = None if ticks.size == 0 else int(ticks.max() if market > 0 else ticks.min())
+    return ticks, lots, int(side.lots.sum() - lots.sum()), best_limit
+
+
+def _histogram(places: npt.NDArray[np.intp], lots: Int64, size: int) -> Int64:
+    """Return the lots at each place. Not `np.bincount`: its weights are float64, which is inexact above 2**53."""
+    levels = np.zeros(size, dtype=np.int64)
+    np.add.at(levels, places, lots)
+    return levels
