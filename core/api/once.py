@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
+from rest_framework.utils.encoders import JSONEncoder
 
 from core.errors import BadRequest, Conflict
 from core.models import IdempotencyRecord
@@ -83,7 +84,7 @@ def once(
             assert earlier.status is not None
             return Answer(earlier.status, earlier.body, repeated=True)
         status, body = perform()
-        body = json.loads(json.dumps(body, cls=DjangoJSONEncoder))
+        body = json.loads(json.dumps(body, cls=JSONEncoder))  # as every other answer is encoded
         stored = (
             {name: None if name in secret_fields else value for name, value in body.items()} if secret_fields else body
         )
