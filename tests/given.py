@@ -1,16 +1,23 @@
 """Builders for tests: `given_…()` makes one thing with sensible defaults; name only what the test is about."""
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
+from ciyuan.standard_token import REFERENCE_7B
 from django.db import transaction
 from rest_framework.test import APIClient
 
+from core.periods import Period
 from identity.access import Actor
 from identity.actions.keys import create_key
 from identity.actions.organizations import add_member, create_organization
 from identity.models import Membership, Organization, User
+from providers.actions.capacity import publish_capacity
+from providers.actions.catalogue import AcceleratorFacts, ModelFacts, publish_model_card, put_accelerator
+from providers.actions.deployments import register_deployment
+from providers.actions.grades import GradeTerms, publish_grade
+from providers.models import Accelerator, Capacity, Deployment, Grade, ModelCard
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -79,4 +86,102 @@ def given_actor(organization: Organization, role: str = "owner") -> Actor:
     return Actor(organization=organization, scopes=scopes_of_role(role, operates=organization.operates))
 
 
-__all__ = ["NOW", "Api", "Membership", "given_actor", "given_api", "given_organization", "given_user"]
+def given_accelerator(slug: str = "h100", **fields) -> Accelerator:
+    """An accelerator; by default with the H100's numbers."""
+    facts = AcceleratorFacts(
+        **{
+            "slug": slug,
+            "vendor": "NVIDIA",
+            "name": slug.upper(),
+            "memory_bytes": 80 * 2**30,
+            "bandwidth_bytes_per_second": 3_350 * 10**9,
+            "gflops": {"bf16": 989_000, "fp16": 989_000, "fp8": 1_979_000, "int8": 1_979_000},
+            "source": "datasheet",
+            "as_of": date(2023, 3, 21),
+            **fields,
+        }
+    )
+    with transaction.atomic():
+        return put_accelerator(facts=facts, now=NOW)[0]
+
+
+def given_model(slug: str = "reference-7b", **fields) -> ModelCard:
+    """A model card; by default the reference model's, whose output token at 2,048 is one standard token."""
+    card = {key: value for key, value in REFERENCE_7B.to_dict().items() if key != "name"}
+    values = {"name": slug, "card": card, "total_params": 7_000_000_000, "source": "config", "as_of": date(2026, 1, 1)}
+    with transaction.atomic():
+        return publish_model_card(facts=ModelFacts(slug=slug, **{**values, **fields}), now=NOW)[0]
+
+
+def given_grade(slug: str | None = None, **terms) -> Grade:
+    """An active grade of the reference model, prices in steps of ¥0.0001 a token, orders from one lot."""
+    values = {
+        "slug": slug or f"grade-{next(_numbers)}",
+        "name": "A grade",
+        "model": terms.pop("model", None) or given_model().slug,
+        "precisions": ("bf16", "fp16", "fp8", "int8"),
+        "service_class": "realtime",
+        "region": "cn",
+        "max_context_tokens": 32_768,
+        "max_output_tokens": 8_192,
+        "tick_nano": 100_000,
+        "reference_price_nano": 3_000_000,
+    }
+    with transaction.atomic():
+        return publish_grade(terms=GradeTerms(**{**values, **terms}), now=NOW)[0]
+
+
+def given_deployment(provider: Organization | None = None, grade: Grade | None = None, **fields) -> Deployment:
+    """A deployment of one H100 rated at 60,000 standard tokens a minute."""
+    provider = provider or given_organization("provider")
+    values = {
+        "name": f"deployment {next(_numbers)}",
+        "grade": (grade or given_grade()).slug,
+        "accelerator": fields.pop("accelerator", None) or given_accelerator().slug,
+        "accelerator_count": 1,
+        "engine": "vLLM 0.11",
+        "precision": "bf16",
+        "region": "cn-north",
+        "endpoint": "https://api.provider.example/v1",
+        "rated_tokens_per_minute": 60_000,
+    }
+    with transaction.atomic():
+        return register_deployment(provider_id=provider.pk, now=NOW, **{**values, **fields})
+
+
+def given_capacity(deployment: Deployment | None = None, window: Period | None = None, **fields) -> Capacity:
+    """An hour's capacity from tomorrow at `NOW`'s hour: 600,000 standard tokens, reserve ¥0.002, list ¥0.005."""
+    deployment = deployment or given_deployment()
+    values = {
+        "quantity_tokens": 600_000,
+        "tokens_per_minute": 10_000,
+        "reserve_price_nano": 2_000_000,
+        "list_price_nano": 5_000_000,
+        "wait": False,
+    }
+    with transaction.atomic():
+        return publish_capacity(
+            deployment_id=deployment.pk, window=window or given_window(), now=NOW, **{**values, **fields}
+        )
+
+
+def given_window(start: datetime | None = None, hours: int = 1) -> Period:
+    start = start or NOW + timedelta(days=1)
+    return Period(start, start + timedelta(hours=hours))
+
+
+__all__ = [
+    "NOW",
+    "Api",
+    "Membership",
+    "given_accelerator",
+    "given_actor",
+    "given_api",
+    "given_capacity",
+    "given_deployment",
+    "given_grade",
+    "given_model",
+    "given_organization",
+    "given_user",
+    "given_window",
+]

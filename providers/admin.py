@@ -1,0 +1,99 @@
+"""The operator's console: the catalogue and supply to look at; how a grade is run to change."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from core import clock
+from core.errors import Problem
+from core.money import format_price_per_million
+from core.transactions import durable
+from providers.actions.grades import CHANGEABLE, change_grade
+from providers.models import Accelerator, Capacity, Deployment, Grade, ListPrice, ModelCard, ProviderScore
+
+
+class LookOnly(ModelAdmin):  # type: ignore[misc]
+    """Rows that only actions change."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Accelerator)
+class AcceleratorAdmin(LookOnly):
+    list_display = ("name", "vendor", "memory_kind", "as_of", "unverified", "source")
+    list_filter = ("vendor",)
+    search_fields = ("slug", "name", "vendor", "vendor_zh")
+
+
+@admin.register(ModelCard)
+class ModelCardAdmin(LookOnly):
+    list_display = ("name", "standard_version", "active_params", "total_params", "as_of")
+    search_fields = ("slug", "name")
+
+
+@admin.register(Grade)
+class GradeAdmin(LookOnly):
+    list_display = ("slug", "name_zh", "model_card", "service_class", "region", "mode", "reference_price", "status")
+    list_filter = ("status", "mode", "service_class")
+    search_fields = ("slug", "name", "name_zh")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_staff and super(LookOnly, self).has_change_permission(request, obj))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [field.name for field in Grade._meta.fields if field.name not in CHANGEABLE]
+
+    def save_model(self, request: HttpRequest, obj: Grade, form: Any, change: bool) -> None:
+        """Change the grade by the action that every other door uses."""
+        changes = {name: form.cleaned_data[name] for name in form.changed_data}
+        try:
+            durable(lambda: change_grade(grade_id=obj.pk, changes=changes, now=clock.now()))
+        except Problem as problem:
+            messages.error(request, problem.detail)
+
+    @admin.display(description="¥ / million")
+    def reference_price(self, grade: Grade) -> str:
+        price = grade.reference_price_nano
+        return "–" if price is None else format_price_per_million(price)
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(LookOnly):
+    list_display = ("name", "provider", "grade", "accelerator", "accelerator_count", "precision", "region", "status")
+    list_filter = ("status", "grade", "provider")
+    search_fields = ("name", "endpoint", "provider__name", "provider__name_zh")
+    list_select_related = ("provider", "grade", "accelerator")
+
+
+@admin.register(Capacity)
+class CapacityAdmin(LookOnly):
+    list_display = ("id", "provider", "deployment", "window_start", "window_end", "quantity_tokens", "withdrawn_tokens")
+    list_filter = ("grade", "provider")
+    date_hierarchy = "window_start"
+    list_select_related = ("provider", "deployment__grade")
+
+
+@admin.register(ListPrice)
+class ListPriceAdmin(LookOnly):
+    list_display = ("deployment", "per_million", "valid_from")
+    list_filter = ("deployment__grade",)
+    list_select_related = ("deployment__grade",)
+
+    @admin.display(description="¥ / million")
+    def per_million(self, row: ListPrice) -> str:
+        return "–" if row.price_nano is None else format_price_per_million(row.price_nano)
+
+
+@admin.register(ProviderScore)
+class ProviderScoreAdmin(LookOnly):
+    list_display = ("provider", "delivered_thousandths", "contracts", "contracted_tokens", "undelivered_tokens")
+    list_select_related = ("provider",)

@@ -1,0 +1,6 @@
+"""Rows of the providers app: what can be served (catalogue) and what is offered (supply)."""
+
+from providers.models.catalogue import Accelerator, Grade, ModelCard
+from providers.models.supply import Capacity, Deployment, ListPrice, ProviderScore
+
+__all__ = ["Accelerator", "Capacity", "Deployment", "Grade", "ListPrice", "ModelCard", "ProviderScore"]

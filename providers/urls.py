@@ -1,0 +1,15 @@
+"""Addresses of providers. POST /v1/capacity is the exchange's: it publishes and offers in one transaction."""
+
+from django.urls import path
+
+from providers.api import catalogue, deployments
+
+api_urlpatterns = [
+    path("accelerators", catalogue.Accelerators.as_view()),
+    path("models", catalogue.Models.as_view()),
+    path("grades", catalogue.Grades.as_view()),
+    path("grades/<str:slug_or_id>", catalogue.GradeDetail.as_view()),
+    path("deployments", deployments.Deployments.as_view()),
+    path("deployments/<int:deployment_id>", deployments.DeploymentDetail.as_view()),
+    path("deployments/<int:deployment_id>/list-prices", deployments.ListPrices.as_view()),
+]
