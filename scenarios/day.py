@@ -65,9 +65,9 @@ class Buyer:
 
 
 PROVIDERS = (
-    Provider("Yanshan Kunlun", "燕山昆仑", "baidu-kunlun-p800", 64, "vllm", 380, Decimal("0.36")),
+    Provider("Yanshan Kunlun", "燕山昆仑", "baidu-kunlun-3", 64, "vllm", 380, Decimal("0.36")),
     Provider("Pengcheng Ascend", "鹏城昇腾", "huawei-ascend-910b", 128, "mindie", 520, Decimal("0.40")),
-    Provider("Hongqiao Mixed", "虹桥聚合", "nvidia-h20", 64, "sglang", 400, Decimal("0.44")),
+    Provider("Hongqiao Mixed", "虹桥聚合", "nvidia-h20-96gb", 64, "sglang", 400, Decimal("0.44")),
 )
 BUYERS = (
     Buyer("Lantern Search", "灯笼搜索", 380, Decimal("0.52")),

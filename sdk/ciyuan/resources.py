@@ -70,6 +70,23 @@ class Organizations(Resource[Mode]):
         return write("POST", "/v1/organizations", r.Organization, body, idempotency_key=idempotency_key)
 
 
+    @endpoint
+    def invite(
+        self,
+        organization: int,
+        *,
+        email: str,
+        role: str,
+        name: str | None = None,
+        password: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[r.Anything]:
+        """Let a person act for an organization (its owners, or the operator). A new person may be given a password."""
+        path = f"/v1/organizations/{organization}/members"
+        body = _given(email=email, role=role, name=name, password=password)
+        return write("POST", path, r.Anything, body, idempotency_key=idempotency_key)
+
+
 class Keys(Resource[Mode]):
     @paged
     def list(self) -> Call[Page[r.Key]]:
@@ -128,6 +145,14 @@ class Grades(Resource[Mode]):
     @endpoint
     def get(self, grade: int | str) -> Call[r.Grade]:
         return read(f"/v1/grades/{grade}", r.Grade)
+
+    @endpoint
+    def publish(self, /, *, idempotency_key: str | None = None, **terms: Any) -> Call[r.Grade]:
+        """Publish a grade (operator). Its terms are frozen from then on."""
+        for name in ("tick", "reference_price"):
+            if name in terms:
+                terms[name] = decimal_text(name, terms[name])
+        return write("POST", "/v1/grades", r.Grade, terms, idempotency_key=idempotency_key)
 
 
 class Deployments(Resource[Mode]):
