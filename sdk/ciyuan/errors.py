@@ -26,6 +26,7 @@ class CiyuanError(Exception):
         field: str | None = None,
         request_id: str | None = None,
         problem: Mapping[str, Any] | None = None,
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(detail)
         self.code = code
@@ -35,6 +36,8 @@ class CiyuanError(Exception):
         self.request_id = request_id
         #: The whole problem document, with whatever further members it has.
         self.problem = dict(problem or {})
+        #: Seconds that the exchange asks to wait before the next attempt.
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         where = f" ({self.field})" if self.field and self.field not in self.detail else ""
@@ -79,7 +82,9 @@ _BY_STATUS: dict[int, type[CiyuanError]] = {
 }
 
 
-def error_of(status: int, body: Any, *, request_id: str | None, text: str = "") -> CiyuanError:
+def error_of(
+    status: int, body: Any, *, request_id: str | None, text: str = "", retry_after: float = 0.0
+) -> CiyuanError:
     """Make the error of an answer with `status`; `body` is its problem document where it is one."""
     problem = body if isinstance(body, Mapping) else {}
     detail = str(problem.get("detail") or problem.get("title") or "")
@@ -94,4 +99,5 @@ def error_of(status: int, body: Any, *, request_id: str | None, text: str = "") 
         field=problem.get("field"),
         request_id=problem.get("request_id") or request_id,
         problem=problem,
+        retry_after=retry_after,
     )

@@ -106,7 +106,9 @@ def _read(call: Call[T], response: httpx.Response) -> T:
         body = response.json()
     except ValueError:
         body = None
-    raise error_of(response.status_code, body, request_id=request_id, text=response.text)
+    raise error_of(
+        response.status_code, body, request_id=request_id, text=response.text, retry_after=_retry_after(response)
+    )
 
 
 class _Settings:
