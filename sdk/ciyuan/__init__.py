@@ -1,7 +1,31 @@
-"""Client, meter and command line of the Ciyuan token exchange."""
+"""
+Client, meter and command line of the Ciyuan token exchange.
 
-from ciyuan.client import AsyncClient, Client
-from ciyuan.errors import CiyuanError
-from ciyuan.transport import Retry
+The names below are loaded when they are first used, so that `ciyuan.standard_token` and `ciyuan.usage` need nothing but
+the standard library.
+"""
 
-__all__ = ["AsyncClient", "CiyuanError", "Client", "Retry"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ciyuan.client import AsyncClient, Client
+    from ciyuan.errors import CiyuanError
+    from ciyuan.meter import Meter
+    from ciyuan.transport import Retry
+
+__all__ = ["AsyncClient", "CiyuanError", "Client", "Meter", "Retry"]
+
+_HOMES = {
+    "AsyncClient": "ciyuan.client",
+    "CiyuanError": "ciyuan.errors",
+    "Client": "ciyuan.client",
+    "Meter": "ciyuan.meter",
+    "Retry": "ciyuan.transport",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ciyuan' has no attribute {name!r}")

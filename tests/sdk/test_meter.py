@@ -184,10 +184,8 @@ def test_one_event_that_spoils_its_body_is_found(exchange, given_meter):
         events = json.loads(body)
         return poison if any(e["id"] == "bad" for e in events) else (200, exchange.keep(events))
 
-    exchange.routes["POST", "/v1/events"] = serve
-    # Served from the route instead of the endpoint's own path.
-    meter = given_meter(exchange.url + "/proxy")
     exchange.routes["POST", "/proxy/v1/events"] = serve
+    meter = given_meter(exchange.url + "/proxy")
     for id_ in ["a", "b", "bad", "c", "d"]:
         meter.record(**usage(), id=id_)
     meter.flush()
@@ -222,7 +220,7 @@ def test_a_revoked_key_is_named_and_nothing_is_lost(exchange, given_meter):
 def test_flush_gives_up_in_time(given_meter):
     meter = given_meter("http://127.0.0.1:9")
     meter.record(**usage())
-    with pytest.raises(MeterBehind, match="1 events still wait, safe in .*unreachable"):
+    with pytest.raises(MeterBehind, match=r"1 events still wait, safe in .*unreachable"):
         meter.flush(timeout=30)
 
 

@@ -1,5 +1,9 @@
 """The published formula: its check values, and a loop over every token that keeps the closed form honest."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ciyuan.explain import explain, work_units
@@ -18,6 +22,7 @@ from ciyuan.standard_token_arrays import work_arrays
 from hypothesis import given
 from hypothesis import strategies as st
 
+SDK = Path(__file__).parents[2] / "sdk"
 DENSE_70B = ModelCard(70_000_000_000, 140_000_000_000, (AttentionGroup(layers=80, width=8_192, kv_bytes=4_096),))
 
 
@@ -190,3 +195,13 @@ def test_the_batched_form_takes_an_empty_batch():
     absurd = ModelCard(10**15, 10**15, (AttentionGroup(layers=10**15, width=10**15, kv_bytes=0),))
     assert [int(column[0]) for column in work_arrays(absurd, none, none, none)] == [0, 0, 0]
     assert [len(column) for column in work_arrays(REFERENCE_7B, nothing, nothing, nothing)] == [0, 0, 0]
+
+
+def test_the_formula_needs_nothing_but_the_standard_library():
+    code = (
+        f"import sys; sys.path.insert(0, {str(SDK)!r});"
+        "import ciyuan.standard_token, ciyuan.explain, ciyuan.named_cards, ciyuan.usage;"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('httpx', 'click', 'numpy', 'django')])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
