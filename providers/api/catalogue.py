@@ -17,7 +17,7 @@ from core.trading_calendar import calendar_note, offpeak_windows
 from identity.api.base import ApiView
 from providers import queries
 from providers.actions import catalogue, grades
-from providers.domain.roofline import BITS, work_units_per_byte_tenths
+from providers.domain.roofline import work_units_per_byte_tenths
 from providers.models import Accelerator, Grade, ModelCard
 
 SLUG = r"^[a-z0-9][a-z0-9.-]*$"
@@ -152,7 +152,7 @@ class GradeIn(RunningIn):
     slug = serializers.RegexField(SLUG, max_length=60)
     name = serializers.CharField(max_length=120)
     model = SlugOrIdField()
-    precisions = serializers.ListField(child=serializers.ChoiceField(choices=list(BITS)), min_length=1, max_length=10)
+    precisions = serializers.ListField(child=serializers.CharField(max_length=10), min_length=1, max_length=10)
     service_class = serializers.ChoiceField(choices=Grade.ServiceClass.choices)
     region = serializers.CharField(max_length=40)
     data_terms = serializers.CharField(max_length=200, required=False, allow_blank=True)

@@ -15,7 +15,6 @@ from identity.api.base import ApiView
 from providers import queries
 from providers.actions import deployments, prices
 from providers.api.catalogue import SlugOrIdField
-from providers.domain.roofline import BITS
 from providers.models import Deployment, ListPrice
 
 
@@ -25,7 +24,7 @@ class DeploymentIn(StrictSerializer):
     accelerator = SlugOrIdField()
     accelerator_count = serializers.IntegerField()
     engine = serializers.CharField(max_length=60)
-    precision = serializers.ChoiceField(choices=list(BITS))
+    precision = serializers.CharField(max_length=10)
     region = serializers.CharField(max_length=40)
     endpoint = serializers.CharField(max_length=500)
     rated_tokens_per_minute = TokensField()
@@ -154,7 +153,7 @@ class DeploymentDetail(DeploymentView):
         """Show a deployment."""
         return Response(self.show(self.readable(deployment_id)))
 
-    @extend_schema(responses=DeploymentOut)
+    @extend_schema(responses={200: DeploymentOut})
     def delete(self, request: Request, deployment_id: int) -> Response:
         """Retire a deployment that has no capacity ahead; its past stays."""
         return self.once(

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import NotFound
@@ -162,6 +162,7 @@ def test_what_is_sold_stays():
         withdraw(capacity, quantity_tokens=999)
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 700), st.integers(-1, 700)), max_size=6))
 def test_never_more_is_withdrawn_than_is_unsold(steps):
     with transaction.atomic():

@@ -79,7 +79,7 @@ def test_a_stranger_publishes_nothing(client):
     [
         ({"colour": "red"}, "colour"),
         ({"model": "gpt-9"}, "model"),
-        ({"precisions": ["bf17"]}, "precisions.0"),
+        ({"precisions": ["bf17"]}, "precisions"),
         ({"region": "China"}, "region"),
         ({"max_output_tokens": 40_000}, "max_output_tokens"),
         ({"take_or_pay_thousandths": 1_001}, "take_or_pay_thousandths"),
