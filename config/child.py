@@ -1,7 +1,7 @@
 """
 Become one of an instance's processes: note pid and start time, take on the right user, then exec the command.
 
-    python config/child.py RECORDS NAME [--uid N --gid N] [--pause] -- COMMAND ...
+    python -P config/child.py RECORDS NAME [--uid N --gid N] [--pause] -- COMMAND ...
 
 The note (RECORDS/NAME.json) lets the next start find what a killed one left behind, and tells it from a stranger that
 has got the same pid since. Exec keeps pid and start time, so the note is true of the command. With --pause a process

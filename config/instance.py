@@ -157,7 +157,7 @@ class Instance:
         owner = services.service_owner() if process.is_service else None
         if owner is not None:
             options += ["--uid", str(owner.pw_uid), "--gid", str(owner.pw_gid)]
-        return [sys.executable, CHILD, str(self.records), process.name, *options, "--", *process.command]
+        return [sys.executable, "-P", CHILD, str(self.records), process.name, *options, "--", *process.command]
 
     # starting and stopping -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,48 @@
+# Everything starts here; `make help` lists it. Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 run
+
+PYTHON ?= python3
+BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-run run sandbox test check proof bench day screenshots lock clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## virtual environment, packages with the tools for tests, messages (into .venv)
+	@$(PYTHON) -P config/install.py --dev
+
+setup-run:
+	@$(PYTHON) -P config/install.py
+
+run: setup-run ## the exchange with its demo market at http://localhost:8000 (PORT= takes another port)
+	@exec $(BIN)/python -m config.run
+
+sandbox: setup-run ## an exchange of its own whose clock runs fast (SPEED=43200: a month a minute), port 8001
+	@exec $(BIN)/python -m config.run --sandbox $(if $(SPEED),--speed $(SPEED))
+
+test: setup ## all tests, on real servers (ARGS= for pytest)
+	$(BIN)/pytest -n 2 $(ARGS)
+
+check: setup ## linters, types, layers, migrations, API schema, deployment settings
+	$(BIN)/python -m config.check
+
+proof: setup ## the same promises at full size
+	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "proof or property" $(ARGS)
+
+bench: setup ## the benchmarks (10 minutes; FULL=1 adds the large ones)
+	$(BIN)/python -m benchmarks
+
+day: setup-run ## a whole trading day on real usage (TRACE=a trace file; without one, generated traffic)
+	@$(BIN)/python -m scenarios.day $(if $(TRACE),"$(TRACE)")
+
+screenshots: setup ## pictures of the main pages, both languages and themes, into screenshots/
+	$(BIN)/pytest -m screenshots $(ARGS)
+
+lock: setup ## compile requirements.txt and requirements-dev.txt from pyproject.toml
+	.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements.txt
+	.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+clean: ## delete all data, the virtual environment and what was built
+	@$(PYTHON) -P config/clean.py
