@@ -3,7 +3,7 @@
 
     python -m config.run [--port 8000] [--sandbox [--speed 43200]]
 
-The processes are those of an `Instance`, kept alive by supervisord. The terminal shows what has been done and what died;
+The processes are those of an `Instance`, kept alive by supervisord. The terminal shows what was done and what died;
 everything else stands in var/log.
 """
 
