@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_ready
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -77,6 +77,15 @@ app.conf.update(
     beat_max_loop_interval=1,
 )
 app.autodiscover_tasks()
+
+
+@worker_ready.connect
+def _report(sender: Any, **_: object) -> None:
+    """A worker counts as there once it consumes, without waiting for beat's first heartbeat."""
+    from core.tasks import note_heartbeat
+
+    for queue in sender.task_consumer.queues:
+        note_heartbeat(queue.name, lag_seconds=0.0)
 
 
 @setup_logging.connect

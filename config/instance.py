@@ -4,7 +4,7 @@ An instance: one complete exchange of its own, with its data folder, database, V
 `make run` hands the processes of one to a supervisor; the replayed day and the process tests start theirs directly:
 
     with Instance(var=tmp_path, clock=True).started() as instance:
-        instance.manage("bootstrap")
+        operator = instance.bootstrap()  # {"api_key": …, "email": …, "password": …}
         httpx.get(instance.base_url + "/healthz")
         instance.kill9("worker"); instance.restart("worker")
 """
@@ -12,13 +12,15 @@ An instance: one complete exchange of its own, with its data folder, database, V
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +32,7 @@ import psutil
 from config import leftovers, services, template
 
 ROOT = Path(__file__).resolve().parent.parent
+OPERATOR_EMAIL = "operator@ciyuan.example"
 CHILD = str(ROOT / "config" / "child.py")
 
 
@@ -265,7 +268,9 @@ class Instance:
         if process.is_service and wait:
             self._wait_services()
 
-    def manage(self, *arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def manage(
+        self, *arguments: str, check: bool = True, timeout: float = 600, extra: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """
         Run `manage.py` with `arguments` in the instance's environment.
 
@@ -273,11 +278,44 @@ class Instance:
         """
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
         done = subprocess.run(
-            command, cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=timeout
-        )
+            command,
+            cwd=ROOT, env={**self.environment(), **(extra or {})}, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
         if check and done.returncode:
             raise services.ServiceError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done
+
+    def bootstrap(self) -> dict[str, str]:
+        """
+        Make the operator and load the catalogue; safe to repeat.
+
+        :returns: `api_key`, `email`, `password` of the operator, and `base_url`: what `var/operator.json` says too.
+        """
+        path, key_file = self.var / "operator.json", self.var / "operator.key"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        password = kept.get("password") or secrets.token_urlsafe(12)
+        self._write_secret(path, {"email": OPERATOR_EMAIL, "password": password})  # before it is used, lest it be lost
+        commands = [["bootstrap", "--key-file", str(key_file), "--admin-email", OPERATOR_EMAIL,
+                     "--admin-password-env", "CIYUAN_ADMIN_PASSWORD"]]  # fmt: skip
+        if (ROOT / "providers" / "management" / "commands" / "load_catalogue.py").exists():
+            commands.append(["load_catalogue"])
+        for command in commands:
+            self.manage(*command, extra={"CIYUAN_ADMIN_PASSWORD": password})
+        body = {
+            "api_key": key_file.read_text().strip(),
+            "email": OPERATOR_EMAIL,
+            "password": password,
+            "base_url": self.base_url,
+        }
+        self._write_secret(path, body)
+        return body
+
+    @staticmethod
+    def _write_secret(path: Path, body: dict[str, str]) -> None:
+        scratch = path.with_suffix(".new")
+        scratch.touch(mode=0o600)
+        scratch.write_text(json.dumps(body, indent=2) + "\n")
+        scratch.replace(path)
 
     def set_clock(self, **changes: Any) -> datetime:
         """Move or speed up the instance's time; see `core.clock.set_clock`."""

@@ -120,14 +120,11 @@ class Run:
                 instance.set_clock(product=datetime.now(UTC), speed=self.speed)
             self._start_supervisor()
             instance._wait_services()
-        self._migrate()
-        with _step("operator and catalogue"):
-            instance.manage("bootstrap")
+        self._prepare_database()
+        for process in instance.processes():
+            self._start(process.name)
         with _step(f"web on port {instance.port}"):
-            self._start("web")
             self._wait_for_web()
-        for name in [process.name for process in self._processes() if process.name not in ("web", "demo")]:
-            self._start(name)
         with _step("workers"):
             instance.wait_ready(90)
         self._welcome()
@@ -170,17 +167,20 @@ class Run:
                     f"{NEEDED_BYTES / 1e6:.0f} MB; free some and start again."
                 )
 
-    def _migrate(self) -> None:
-        """Migrate, unless this data folder's own database has seen these very migrations."""
+    def _prepare_database(self) -> None:
+        """Migrate and bootstrap, unless this data folder's own database has seen just this code do so."""
         instance = self.instance
-        stamp = instance.var / "migrated"
-        key = template.migrations_key()
+        stamp = instance.var / "prepared"
+        commands = sorted(ROOT.glob("*/management/commands/*.py"))
+        key = f"{template.migrations_key(*commands)} {instance.base_url}"
         if instance.database_url is None:
             if stamp.exists() and stamp.read_text() == key:
                 return
             template.ensure_database(instance.postgres.url("postgres"), template.DATABASE)
         with _step("migrations"):
             instance.manage("migrate", "-v0", "--no-input")
+        with _step("operator and catalogue"):
+            instance.bootstrap()
         if instance.database_url is None:
             stamp.write_text(key)
 

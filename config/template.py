@@ -71,11 +71,11 @@ def migrate(database_url: str, var: Path) -> None:
         raise services.ServiceError(f"The migrations failed:\n{done.stderr}")
 
 
-def migrations_key() -> str:
-    """A name for the state that all migrations lead to."""
+def migrations_key(*more: Path) -> str:
+    """A name for the state that all migrations lead to, and for the content of `more` files."""
     digest = hashlib.blake2b(digest_size=8)
     files = sorted([*ROOT.glob("*/migrations/*.py"), ROOT / "core" / "insert_only.py"])
-    for path in [*files, ROOT / "requirements.txt", ROOT / "config" / "settings.py"]:
+    for path in [*files, *more, ROOT / "requirements.txt", ROOT / "config" / "settings.py"]:
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()
 

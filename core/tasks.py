@@ -33,10 +33,15 @@ class RequestTask(DjangoTask):  # type: ignore[misc]
             request_id.current.reset(token)
 
 
+def note_heartbeat(queue: str, *, lag_seconds: float) -> None:
+    """Note that a worker takes messages of `queue` at this moment, `lag_seconds` after they were sent."""
+    cache.set(f"heartbeat:{queue}", {"at": time.time(), "lag": lag_seconds}, timeout=3600)
+
+
 @shared_task(acks_late=True)
 def heartbeat(queue: str, sent: float) -> None:
     """Note that a worker of `queue` took a message that was sent at the real time `sent`. Sent to each queue."""
-    cache.set(f"heartbeat:{queue}", {"at": time.time(), "lag": time.time() - sent}, timeout=3600)
+    note_heartbeat(queue, lag_seconds=time.time() - sent)
 
 
 @shared_task(acks_late=True)
