@@ -128,6 +128,75 @@ def settled_markets_are_empty() -> Iterator[Finding]:
         yield Finding("settled-markets-are-empty", f"escrow of {scope}", "0.00", format_yuan(posted))
 
 
+def invoices_are_charges_and_rounding() -> Iterator[Finding]:
+    """Each document is the sum of its lines, each line of its charges, and its rounding line is a transfer."""
+    for number, what, expected, found in _rows("""
+        WITH line AS (
+            SELECT invoice_id, sum(amount_micro) AS exact, sum(printed_micro) AS printed
+            FROM billing_invoiceline GROUP BY invoice_id),
+        tax AS (SELECT invoice_id, sum(gross_micro) AS gross, sum(tax_micro) AS tax FROM billing_invoicetax
+                GROUP BY invoice_id),
+        rounding AS (
+            SELECT t.key, sum(CASE WHEN d.kind = 'rounding' THEN -t.amount_micro ELSE t.amount_micro END) AS micro
+            FROM billing_transfer t JOIN billing_account d ON d.id = t.debit_id
+            WHERE t.kind IN ('invoice_rounding', 'statement_rounding') GROUP BY t.key)
+        SELECT i.number, c.what, c.expected, c.found
+        FROM billing_invoice i LEFT JOIN line ON line.invoice_id = i.id LEFT JOIN tax ON tax.invoice_id = i.id
+        CROSS JOIN LATERAL (VALUES
+            ('exact', line.exact, i.exact_micro), ('printed', line.printed, i.total_micro),
+            ('gross', tax.gross, i.total_micro), ('tax', tax.tax, i.tax_micro),
+            ('rounding', (SELECT coalesce(sum(CASE WHEN i.side = 'provider' THEN -micro ELSE micro END), 0)
+                          FROM rounding WHERE key IN ('rounding:' || i.number, 'rounding:' || i.number || '+1')),
+             i.rounding_micro)
+        ) AS c (what, expected, found)
+        WHERE c.expected IS DISTINCT FROM c.found ORDER BY i.id
+    """):
+        yield Finding("invoices-are-charges-and-rounding", f"{number} {what}", str(expected), str(found))
+    for number, line, expected, found in _rows("""
+        SELECT i.number, l.number,
+               sum(CASE ic.side WHEN 'buyer' THEN c.buyer_amount_micro ELSE c.seller_amount_micro END), l.amount_micro
+        FROM billing_invoicecharge ic JOIN billing_charge c ON c.id = ic.charge_id
+        JOIN billing_invoiceline l ON l.id = ic.line_id JOIN billing_invoice i ON i.id = l.invoice_id
+        GROUP BY i.id, l.id
+        HAVING sum(CASE ic.side WHEN 'buyer' THEN c.buyer_amount_micro ELSE c.seller_amount_micro END) <> l.amount_micro
+        ORDER BY i.id, l.number
+    """):
+        yield Finding("invoices-are-charges-and-rounding", f"{number} line {line}", str(expected), str(found))
+    for number, expected, found in _rows("""
+        SELECT i.number, -sum(c.fee_micro), coalesce((SELECT sum(f.amount_micro) FROM billing_invoiceline f
+                                             WHERE f.invoice_id = i.id AND f.section = 'fee'), 0)
+        FROM billing_invoice i JOIN billing_invoiceline l ON l.invoice_id = i.id
+        JOIN billing_invoicecharge ic ON ic.line_id = l.id JOIN billing_charge c ON c.id = ic.charge_id
+        WHERE i.side = 'provider' GROUP BY i.id
+        HAVING -sum(c.fee_micro) <> coalesce((SELECT sum(f.amount_micro) FROM billing_invoiceline f
+                                     WHERE f.invoice_id = i.id AND f.section = 'fee'), 0)
+    """):
+        yield Finding("invoices-are-charges-and-rounding", f"{number} fees", str(expected), str(found))
+
+
+def every_charge_has_its_document() -> Iterator[Finding]:
+    """On each side a charge stands on one document or waits for it: never both, never neither."""
+    for charge, side, documents in _rows("""
+        SELECT c.source_key || ' r' || c.revision, s.side, count(ic.id) + count(w.id)
+        FROM billing_charge c CROSS JOIN (VALUES ('buyer'), ('provider')) AS s (side)
+        LEFT JOIN billing_invoicecharge ic ON ic.charge_id = c.id AND ic.side = s.side
+        LEFT JOIN billing_waitingcharge w ON w.charge_id = c.id AND w.side = s.side
+        GROUP BY c.id, s.side HAVING count(ic.id) + count(w.id) <> 1
+    """):
+        yield Finding("every-charge-has-its-document", f"{charge} ({side})", "1", str(documents))
+
+
+def numbers_have_no_gaps() -> Iterator[Finding]:
+    """The numbers of a series are 1, 2, 3 … up to the last one taken."""
+    for name, last, found in _rows("""
+        SELECT s.name, s.last_number, count(i.id)
+        FROM billing_documentseries s LEFT JOIN billing_invoice i
+          ON i.number LIKE s.name || '-%' AND split_part(i.number, '-', 2)::int BETWEEN 1 AND s.last_number
+        GROUP BY s.id HAVING count(i.id) <> s.last_number
+    """):
+        yield Finding("numbers-have-no-gaps", name, f"{last} documents", f"{found}")
+
+
 CHECKS: list[Check] = [
     ("ledger-sums-to-zero", ledger_sums_to_zero),
     ("balances-are-transfers", balances_are_transfers),
@@ -136,4 +205,7 @@ CHECKS: list[Check] = [
     ("charges-are-quantity-times-price", charges_are_quantity_times_price),
     ("charges-are-paid", charges_are_paid),
     ("settled-markets-are-empty", settled_markets_are_empty),
+    ("invoices-are-charges-and-rounding", invoices_are_charges_and_rounding),
+    ("every-charge-has-its-document", every_charge_has_its_document),
+    ("numbers-have-no-gaps", numbers_have_no_gaps),
 ]

@@ -1,13 +1,27 @@
 """Named reads of the ledger."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet, Sum
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from billing.domain.accounts import AccountKind, AccountRef, available
 from billing.domain.postings import Stage
-from billing.models import Account, BillingProfile, Transfer
+from billing.models import (
+    Account,
+    BillingProfile,
+    Invoice,
+    InvoicePayment,
+    InvoiceState,
+    SettledScope,
+    Transfer,
+    WaitingCharge,
+)
+from identity.models import Organization
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
 
 
 class AccountBalance(NamedTuple):
@@ -54,8 +68,8 @@ def spendable_micro(organization_id: int, *, credit_limit_micro: int) -> int:
 
 def balance(organization_id: int) -> OrganizationBalance:
     """Return an organization's balances, those of all markets together."""
-    sums = {
-        kind: (posted, held) for kind, posted, held in
+    sums: dict[str, tuple[int, int]] = {
+        kind: (int(posted), int(held)) for kind, posted, held in
         Account.objects.filter(organization_id=organization_id).values_list("kind").annotate(
             Sum("posted_micro"), Sum("held_micro")).order_by()
     }
@@ -79,7 +93,8 @@ def hold_open_micro(pending_id: UUID) -> int:
     if held is None:
         return 0
     used = Transfer.objects.filter(pending_id=pending_id).aggregate(used=Sum(F("amount_micro") + F("excess_micro")))
-    return int(held) - int(used["used"] or 0)
+    left: int = held - (used["used"] or 0)
+    return left
 
 
 def transfers_of(organization_id: int) -> "QuerySet[Transfer]":
@@ -97,3 +112,45 @@ def profile(organization_id: int) -> BillingProfile:
     """Return how an organization is billed; defaults, unsaved, for one without a profile."""
     found = BillingProfile.objects.filter(organization_id=organization_id).first()
     return found or BillingProfile(organization_id=organization_id)
+
+
+def organizations_waiting() -> list[int]:
+    """Return the organizations that have charges on no document yet."""
+    return sorted(WaitingCharge.objects.order_by().values_list("organization_id", flat=True).distinct())
+
+
+class _Shown(TypedDict):
+    state: str
+    paid_micro: int
+
+
+if TYPE_CHECKING:
+    ShownInvoice = WithAnnotations[Invoice, _Shown]
+
+
+def invoices_readable(organizations: "QuerySet[Organization]") -> "QuerySet[ShownInvoice]":
+    """Return these organizations' documents, each with its present `state` and what of it is `paid_micro`."""
+    last = InvoiceState.objects.filter(invoice=OuterRef("pk")).order_by("-id")
+    paid = InvoicePayment.objects.filter(invoice=OuterRef("pk")).order_by().values("invoice").annotate(
+        total=Sum("amount_micro"))
+    return Invoice.objects.filter(organization__in=organizations).annotate(
+        state=Subquery(last.values("state")[:1]), paid_micro=Coalesce(Subquery(paid.values("total")[:1]), 0))
+
+
+def open_invoices(organization_id: int) -> "QuerySet[ShownInvoice]":
+    """Return an organization's documents of which something is owed, the oldest first."""
+    rows = invoices_readable(Organization.objects.filter(pk=organization_id))
+    return rows.filter(state=InvoiceState.State.OPEN, due_micro__gt=F("paid_micro")).order_by("due_on", "id")
+
+
+def open_due_micro(organization_id: int) -> int:
+    """Return what is owed on an organization's open documents."""
+    return sum(row.due_micro - row.paid_micro for row in open_invoices(organization_id))
+
+
+def scopes_to_sweep() -> list[str]:
+    """Return the settled scopes whose collecting accounts a later revision has filled."""
+    filled = Account.objects.filter(
+        kind__in=[AccountKind.FEE.value, AccountKind.VAT.value, AccountKind.ROUNDING.value],
+        scope__in=SettledScope.objects.values("scope")).exclude(posted_micro=0)
+    return sorted(filled.order_by().values_list("scope", flat=True).distinct())

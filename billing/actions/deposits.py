@@ -4,11 +4,12 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
+from billing import queries
 from billing.actions import ledger
 from billing.domain.accounts import available, bank, receivable
 from billing.domain.postings import LARGEST_AMOUNT_MICRO
 from billing.domain.principal import receive
-from billing.models import Deposit
+from billing.models import Deposit, InvoicePayment, InvoiceState
 from core.errors import BadRequest, Conflict
 from core.transactions import assert_in_transaction
 
@@ -49,6 +50,7 @@ def record_deposit(
             ledger.post_all(
                 receive(key=f"deposit:{row.pk}", organization_id=organization_id, amount_micro=amount_micro,
                         debt_micro=debt, source=method, label=reference), now=now)
+            _pay_documents(row, now)
             return row
         row = Deposit.objects.get(method=method, reference=reference)
     if (row.organization_id, row.amount_micro) != (organization_id, amount_micro):
@@ -56,6 +58,20 @@ def record_deposit(
             f"The payment “{reference}” is recorded already, for another organization or amount. Check the reference.",
             field="reference")
     return row
+
+
+def _pay_documents(deposit: Deposit, now: datetime) -> None:
+    """Note what a deposit paid of which open document, the oldest first. The locked account serialises this."""
+    left = deposit.settled_debt_micro
+    for invoice in queries.open_invoices(deposit.organization_id):
+        part = min(left, invoice.due_micro - invoice.paid_micro)
+        if part <= 0:
+            break
+        InvoicePayment.objects.create(invoice_id=invoice.pk, deposit=deposit, amount_micro=part, at=now)
+        left -= part
+        if part == invoice.due_micro - invoice.paid_micro:
+            InvoiceState.objects.create(
+                invoice_id=invoice.pk, state=InvoiceState.State.PAID, at=now, reason=f"deposit {deposit.reference}")
 
 
 def _insert(row: Deposit) -> Deposit:

@@ -190,12 +190,22 @@ def between(*, key: str, kind: str, debit: AccountRef, credit: AccountRef, amoun
     return Posting(key, kind, Stage.POSTED, debit, credit, amount_micro)
 
 
-def settle_invoice_rounding(*, key: str, buyer_id: int, difference_micro: int) -> Posting:
+def round_invoice(*, key: str, organization_id: int, difference_micro: int, on_account: bool) -> Posting:
     """
-    Return the transfer behind an invoice's rounding line: the buyer pays (or, negative, gets) the difference between
-    the charges and the gross in whole fen.
+    Return the transfer behind an invoice's rounding line: the buyer pays (or, negative, gets back) the difference
+    between the charges and the total in whole fen. A buyer who owes anyway owes it too; from one who has prepaid and
+    has nothing left the operator does not ask for the part of a fen.
     """
+    buyer = receivable(organization_id) if on_account else available(organization_id)
+    if difference_micro < 0:
+        return Posting(key, "invoice_rounding", Stage.POSTED, rounding(), buyer, -difference_micro)
+    return Posting(key, "invoice_rounding", Stage.POSTED, buyer, rounding(), difference_micro,
+                   fallbacks=() if on_account else (revenue(),))
+
+
+def round_statement(*, key: str, organization_id: int, difference_micro: int) -> Posting:
+    """Return the transfer behind a statement's rounding line: what the provider is paid is in whole fen."""
     if difference_micro > 0:
-        return Posting(key, "invoice_rounding", Stage.POSTED, available(buyer_id), rounding(), difference_micro,
-                       fallbacks=(receivable(buyer_id),))
-    return Posting(key, "invoice_rounding", Stage.POSTED, rounding(), available(buyer_id), -difference_micro)
+        return Posting(key, "statement_rounding", Stage.POSTED, rounding(), payable(organization_id), difference_micro)
+    return Posting(key, "statement_rounding", Stage.POSTED, payable(organization_id), rounding(), -difference_micro,
+                   fallbacks=(receivable(organization_id),))

@@ -1,7 +1,31 @@
 """The rows of billing, by idea."""
 
 from billing.models.charges import BillingProfile, Charge, SettledScope, WaitingCharge
+from billing.models.invoices import (
+    DocumentSeries,
+    Invoice,
+    InvoiceCharge,
+    InvoiceLine,
+    InvoicePayment,
+    InvoiceState,
+    InvoiceTax,
+)
 from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
 
-__all__ = ["Account", "BillingProfile", "Charge", "Deposit", "SettledScope", "Transfer", "WaitingCharge"]
+__all__ = [
+    "Account",
+    "BillingProfile",
+    "Charge",
+    "Deposit",
+    "DocumentSeries",
+    "Invoice",
+    "InvoiceCharge",
+    "InvoiceLine",
+    "InvoicePayment",
+    "InvoiceState",
+    "InvoiceTax",
+    "SettledScope",
+    "Transfer",
+    "WaitingCharge",
+]

@@ -1,0 +1,9 @@
+"""What billing does by itself, and how often."""
+
+from datetime import timedelta
+from typing import Any
+
+BEAT: dict[str, dict[str, Any]] = {
+    "issue-due-invoices": {"task": "billing.tasks.issue_due_invoices", "schedule": timedelta(seconds=5)},
+    "sweep-settled-markets": {"task": "billing.tasks.sweep_settled_markets", "schedule": timedelta(minutes=1)},
+}

@@ -1,0 +1,34 @@
+"""What billing does by itself: sweeps for what is due. Each tolerates a second delivery."""
+
+import logging
+from functools import partial
+
+from celery import shared_task
+from django.db import DatabaseError
+
+from billing import queries
+from billing.actions.invoices import issue_invoices
+from billing.actions.sweep import sweep_market
+from core import clock
+from core.transactions import durable
+
+log = logging.getLogger(__name__)
+
+
+@shared_task
+def issue_due_invoices() -> int:
+    """Issue the documents of every organization whose charges are due; one organization's trouble is its own."""
+    issued = 0
+    for organization_id in queries.organizations_waiting():
+        try:
+            issued += len(durable(partial(issue_invoices, organization_id=organization_id, now=clock.now())))
+        except DatabaseError:
+            log.exception("documents of organization %s were not issued", organization_id)
+    return issued
+
+
+@shared_task
+def sweep_settled_markets() -> int:
+    """Sweep what later revisions brought into the collecting accounts of markets that are settled."""
+    scopes = queries.scopes_to_sweep()
+    return sum(durable(partial(sweep_market, scope=scope, now=clock.now())) for scope in scopes)
