@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django import forms
+from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
@@ -10,7 +11,9 @@ from core import clock
 from core.errors import Problem
 from core.money import format_price_per_million
 from core.transactions import durable
-from providers.actions.grades import CHANGEABLE, change_grade
+from identity.models import User
+from identity.queries import actor_for_user
+from providers.actions.grades import CHANGEABLE, change_grade, check_changes
 from providers.models import Accelerator, Capacity, Deployment, Grade, ListPrice, ModelCard, ProviderScore
 
 
@@ -40,11 +43,25 @@ class ModelCardAdmin(LookOnly):
     search_fields = ("slug", "name")
 
 
+class GradeForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Checks changes by the action's own rules, so that what is refused is said beside its field."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        changes = {name: cleaned[name] for name in self.changed_data if name in cleaned}
+        try:
+            check_changes(Grade.objects.get(pk=self.instance.pk), changes)
+        except Problem as problem:
+            self.add_error(problem.field if problem.field in self.fields else None, problem.detail)
+        return cleaned
+
+
 @admin.register(Grade)
 class GradeAdmin(LookOnly):
     list_display = ("slug", "name_zh", "model_card", "service_class", "region", "mode", "reference_price", "status")
     list_filter = ("status", "mode", "service_class")
     search_fields = ("slug", "name", "name_zh")
+    form = GradeForm
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.is_staff and super(LookOnly, self).has_change_permission(request, obj))
@@ -55,10 +72,8 @@ class GradeAdmin(LookOnly):
     def save_model(self, request: HttpRequest, obj: Grade, form: Any, change: bool) -> None:
         """Change the grade by the action that every other door uses."""
         changes = {name: form.cleaned_data[name] for name in form.changed_data}
-        try:
-            durable(lambda: change_grade(grade_id=obj.pk, changes=changes, now=clock.now()))
-        except Problem as problem:
-            messages.error(request, problem.detail)
+        actor = actor_for_user(request.user, None) if isinstance(request.user, User) else None
+        durable(lambda: change_grade(grade_id=obj.pk, changes=changes, now=clock.now(), actor=actor))
 
     @admin.display(description="¥ / million")
     def reference_price(self, grade: Grade) -> str:

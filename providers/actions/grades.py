@@ -146,31 +146,38 @@ def change_grade(*, grade_id: int, changes: Mapping[str, Any], now: datetime, ac
     """
     assert_in_transaction()
     grade = Grade.objects.select_for_update(no_key=True).get(pk=grade_id)
+    values = check_changes(grade, changes)
+    before = {name: getattr(grade, name) for name in values}
+    for name, value in values.items():
+        setattr(grade, name, value)
+    grade.save(update_fields=list(values))
+    audit.record(actor=actor, verb="grade.change", subject=f"grade:{grade.slug}", now=now, before=before, after=values)
+    return grade
+
+
+def check_changes(grade: Grade, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes as they would be stored; raises as `change_grade` does."""
     values = dict(changes)
     for name in values:
         if name not in CHANGEABLE:
             raise BadGrade(f"{name} is frozen or unknown; changeable are {', '.join(CHANGEABLE)}.", field=name)
     if "window_schedule" in values:
         values["window_schedule"] = read_schedule(values["window_schedule"])
-    before = {name: getattr(grade, name) for name in values}
-    for name, value in values.items():
-        setattr(grade, name, value)
-    if grade.status not in Grade.Status.values:
+    after = {name: values.get(name, getattr(grade, name)) for name in CHANGEABLE}
+    if after["status"] not in Grade.Status.values:
         raise BadGrade(f"status is one of {', '.join(Grade.Status.values)}.", field="status")
     _check_running(
-        mode=grade.mode,
-        margin_rule=grade.margin_rule,
+        mode=after["mode"],
+        margin_rule=after["margin_rule"],
         times=(
-            grade.call_opens_before_seconds,
-            grade.call_closes_before_seconds,
-            grade.gate_closes_before_seconds,
+            after["call_opens_before_seconds"],
+            after["call_closes_before_seconds"],
+            after["gate_closes_before_seconds"],
         ),
-        reference_price_nano=grade.reference_price_nano,
+        reference_price_nano=after["reference_price_nano"],
         tick_nano=grade.tick_nano,
     )
-    grade.save(update_fields=list(values))
-    audit.record(actor=actor, verb="grade.change", subject=f"grade:{grade.slug}", now=now, before=before, after=values)
-    return grade
+    return values
 
 
 def read_schedule(data: object) -> dict[str, Any]:
