@@ -15,7 +15,7 @@ within its market; `owner` 0 is the exchange itself.
     STOP            yes    yes    protection or 0  quantity    yes         rare.stop: the trigger; then as MARKET
     STOP_LIMIT      yes    yes    limit            quantity    yes         rare.stop: the trigger; then as LIMIT
     CANCEL          yes    yes
-    REPLACE         yes    yes    new or 0 = same  new total or 0 = same   rare.stop: a new trigger. What is filled counts
+    REPLACE         yes    yes    new or 0 = same  new total or 0 = same   rare.stop: a new trigger; filled lots count
     MASS_CANCEL            0=all                               -1 = both
     LEASE_EXPIRED          yes                                             ends the orders flagged CANCEL_ON_DISCONNECT
     EXPIRE                                                                 ends orders with rare.expires_ns <= time_ns
@@ -146,6 +146,7 @@ class Reason(IntEnum):
     BAD_MINIMUM = 12
     BAD_STOP = 13
     BAD_EXPIRY = 14
+    BAD_FILLS = 15  # of an UNCROSS
     # the state it met
     WRONG_PHASE = 20
     HALTED = 21
@@ -202,6 +203,7 @@ class MarketTerms:
     static_collar: int = 0
     dynamic_collar: int = 0
     protection: int = 0
+    pro_rata: bool = False  # how an auction shares the margin; else by time
 
     def ticks(self, price_nano: int) -> int | None:
         """Return the price in ticks, or None if it is off the tick."""
@@ -220,7 +222,7 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
 
     The same check stands at the door and in the book, so that an order that was accepted is never surprised.
     """
-    _, _, _, _, price, lots, kind, side, flags, rare = command
+    time_ns, _, _, _, price, lots, kind, side, flags, rare = command
     more = rare or NO_RARE
     if not Kind.LIMIT <= kind <= Kind.STOP_LIMIT:
         return Reason.BAD_KIND
@@ -245,7 +247,7 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
     stops = kind in (Kind.STOP, Kind.STOP_LIMIT)
     if (stops and not 0 < more.stop <= terms.cap) or (more.stop and not stops):
         return Reason.BAD_STOP
-    if (flags & TIME_IN_FORCE == GTD) != (more.expires_ns > 0):
+    if (flags & TIME_IN_FORCE == GTD) != (more.expires_ns > 0) or 0 < more.expires_ns <= time_ns:
         return Reason.BAD_EXPIRY
     return Reason.NONE
 
