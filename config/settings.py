@@ -183,7 +183,6 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "identity.pages.actor_context",
                 "identity.pages.page_context",
             ],
         },
