@@ -57,7 +57,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = generate_latest(registry)
     gauges = CollectorRegistry()
-    gauges.register(_ProbeCollector(clock.now()))  # type: ignore[arg-type]
+    gauges.register(_ProbeCollector(clock.now()))
     return HttpResponse(body + generate_latest(gauges), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -14,7 +14,7 @@ from core import request_id
 HEARTBEAT_SECONDS = 5
 
 
-class RequestTask(DjangoTask):  # type: ignore[misc]
+class RequestTask(DjangoTask):  # type: ignore[type-arg]  # generic for the type checker alone
     """A task that carries the id of the request that sent it, so that its log lines bear it too."""
 
     abstract = True

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from django.conf import settings
@@ -20,6 +21,17 @@ from django.db import connections
 from django.test import TransactionTestCase
 
 from tests import servers
+
+# Every machine gets the same answer; a slow neighbour is no failure.
+hypothesis.settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("proof", max_examples=2_000, deadline=None)
+hypothesis.settings.load_profile("proof" if os.environ.get("CIYUAN_PROOF") else "quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)
 
 
 def pytest_unconfigure() -> None:
