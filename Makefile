@@ -44,5 +44,5 @@ lock: setup ## compile requirements.txt and requirements-dev.txt from pyproject.
 	.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url pyproject.toml -o requirements.txt
 	.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 
-clean: ## delete all data, the virtual environment and what was built
+clean: ## end what runs; delete all data and what was built (the virtual environment stays)
 	@$(PYTHON) -P config/clean.py

@@ -1,4 +1,4 @@
-"""`make clean`: stop what still runs and delete data, environment and build products. Standard library alone."""
+"""`make clean`: stop what still runs and delete data and build products. Standard library alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = (".venv", "build", "staticfiles", "screenshots", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
+BUILT = ("build", "staticfiles", "screenshots", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 ROOT_HOME = Path("/var/lib/ciyuan")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import current_app, shared_task
 from celery.contrib.django.task import DjangoTask
+from django.conf import settings
 from django.core.cache import cache
 
 from core import request_id
@@ -36,6 +38,8 @@ class RequestTask(DjangoTask):  # type: ignore[type-arg]  # generic for the type
 def note_heartbeat(queue: str, *, lag_seconds: float) -> None:
     """Note that a worker takes messages of `queue` at this moment, `lag_seconds` after they were sent."""
     cache.set(f"heartbeat:{queue}", {"at": time.time(), "lag": lag_seconds}, timeout=3600)
+    if settings.HEARTBEAT_FILE:
+        Path(settings.HEARTBEAT_FILE).touch()
 
 
 @shared_task(acks_late=True)
