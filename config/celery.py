@@ -53,7 +53,7 @@ def _schedule() -> dict[str, dict[str, Any]]:
 
 class InMemoryScheduler(Scheduler):
     """
-    Beat without a schedule file: what is due stands in the rows, and a file torn by a kill would keep beat from starting.
+    Beat without a schedule file: what is due stands in the rows, and a file torn by a kill would keep it from starting.
 
     Touches the heartbeat file, by which a container's health is known.
     """
