@@ -2,13 +2,21 @@
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from ciyuan.standard_token import REFERENCE_7B
 from django.db import transaction
 from rest_framework.test import APIClient
 
+from billing.actions.deposits import record_deposit
 from core.periods import Period
+from exchange.actions.accept import accept
+from exchange.actions.advance import advance
+from exchange.actions.gate import begin_delivery, close_gate
+from exchange.actions.markets import create_market
+from exchange.actions.positions import add_capacity
+from exchange.domain.requests import OrderRequest
+from exchange.models import Market
 from identity.access import Actor
 from identity.actions.keys import create_key
 from identity.actions.organizations import add_member, create_organization
@@ -170,18 +178,89 @@ def given_window(start: datetime | None = None, hours: int = 1) -> Period:
     return Period(start, start + timedelta(hours=hours))
 
 
+def given_market(grade: Grade | None = None, phase: str = "call", now: datetime = NOW, **fields) -> Market:
+    """A market whose call is open and closes in 10 minutes; its window is the hour after the next. Cap ¥0.005."""
+    values = {
+        "grade": grade or given_grade(),
+        "window": Period(now + timedelta(hours=1), now + timedelta(hours=2)),
+        "window_kind": "noon",
+        "call_opens_at": now,
+        "call_closes_at": now + timedelta(minutes=10),
+        "gate_closes_at": now + timedelta(minutes=20),
+        "cap_price_nano": 5_000_000,
+    }
+    with transaction.atomic():
+        market = create_market(now=now, **{**values, **fields})
+    if phase == "call":
+        with transaction.atomic():
+            advance(market_id=market.pk, now=now)
+        market.refresh_from_db()
+    return market
+
+
+def given_money(organization: Organization, yuan: int = 1_000_000) -> Organization:
+    """The organization, with a deposit."""
+    with transaction.atomic():
+        record_deposit(
+            organization_id=organization.pk, amount_micro=yuan * 1_000_000, reference=str(uuid4()), now=NOW
+        )
+    return organization
+
+
+def given_seller(market: Market, lots: int = 1_000, name: str | None = None) -> Organization:
+    """A provider with capacity in the market that it has not offered yet."""
+    seller = given_money(given_organization("provider", name))
+    with transaction.atomic():
+        add_capacity(market_id=market.pk, organization_id=seller.pk, tokens=lots * 1_000)
+    return seller
+
+
+def given_orders(organization: Organization, *orders: dict, now: datetime = NOW) -> list[UUID]:
+    """Accepted orders, given as fields of `OrderRequest` with `lots` and a `price` in ¥0.0001."""
+    requests = []
+    for order in orders:
+        fields = {"quantity_tokens": order.pop("lots", 1) * 1_000, **order}
+        if (price := fields.pop("price", None)) is not None:
+            fields["price_nano"] = price * 100_000
+        market = fields.pop("market")
+        requests.append(OrderRequest(market_id=getattr(market, "pk", market), **fields))
+    with transaction.atomic():
+        outcomes = accept(organization=organization, requests=requests, now=now)
+    refused = [outcome for outcome in outcomes if not hasattr(outcome, "id")]
+    assert not refused, refused
+    return [outcome.id for outcome in outcomes]
+
+
+def advanced(market: Market, now: datetime | None = None) -> Market:
+    """The market after everything that is due at `now` (by default at its gate closure) has been done."""
+    now = now or market.gate_closes_at
+    with transaction.atomic():
+        advance(market_id=market.pk, now=now)
+    with transaction.atomic():
+        close_gate(market_id=market.pk, now=now)
+    with transaction.atomic():
+        begin_delivery(market_id=market.pk, now=now)
+    market.refresh_from_db()
+    return market
+
+
 __all__ = [
     "NOW",
     "Api",
     "Membership",
+    "advanced",
     "given_accelerator",
     "given_actor",
     "given_api",
     "given_capacity",
     "given_deployment",
     "given_grade",
+    "given_market",
     "given_model",
+    "given_money",
+    "given_orders",
     "given_organization",
+    "given_seller",
     "given_user",
     "given_window",
 ]

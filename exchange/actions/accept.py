@@ -1,0 +1,366 @@
+"""
+Accepting commands: check, reserve, hold, store. One transaction, answered before anything is matched.
+
+Items are judged one after another against what the earlier ones left, so that a bad one never fails its neighbours.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import F
+
+from billing.actions import ledger
+from billing.domain import accounts
+from billing.domain.postings import Posting, Stage
+from core.ids import new_id
+from core.money import LOT_TOKENS
+from core.transactions import assert_in_transaction
+from exchange import queries
+from exchange.actions import command_rows
+from exchange.actions.hints import hint
+from exchange.domain.commands import KINDS, QueuedCommand, flags_of, pack, rare_of
+from exchange.domain.funding import bond_rate_thousandths, buy_hold_micro, sell_hold_micro
+from exchange.domain.orders import BUY, SELL, Kind
+from exchange.domain.requests import (
+    CancelAllRequest,
+    CancelRequest,
+    MarketTerms,
+    OrderRequest,
+    Refusal,
+    ReplaceRequest,
+    Request,
+    check_open,
+    check_order,
+    check_replacement,
+)
+from exchange.domain.times import to_ns
+from exchange.models import Command, CommandQueue, MarketPosition
+from exchange.queries import OrderState
+from identity.models import Organization
+from providers.queries import delivered_thousandths
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A command that is stored and will be drained."""
+
+    id: UUID
+    market_id: int
+    kind: int
+    order_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command that changed nothing, and why."""
+
+    code: str
+    detail: str
+    field: str | None
+
+
+Outcome = Accepted | Refused
+
+
+@dataclass(slots=True)
+class _Sellable:
+    """What a seller may still offer in a market, as this batch uses it up."""
+
+    free_tokens: int
+    position_left_tokens: int  # part of `free_tokens` that comes from purchases and needs no bond
+    reserved_tokens: int = 0
+
+    def take(self, tokens: int) -> int:
+        """Reserve for a sell and return how much of it the position covers."""
+        covered = min(tokens, self.position_left_tokens)
+        self.position_left_tokens -= covered
+        self.free_tokens -= tokens
+        self.reserved_tokens += tokens
+        return covered
+
+
+class _Batch:
+    """One organization's commands while they are judged."""
+
+    def __init__(self, organization: Organization, requests: Sequence[Request], now: datetime) -> None:
+        self.organization = organization
+        self.group_id = group_number(organization)
+        self.available = accounts.available(organization.pk)
+        self.now = now
+        self.states: dict[UUID, OrderState] = _targets(organization, requests)
+        self.terms: dict[int, MarketTerms] = queries.market_terms(
+            {request.market_id for request in requests if isinstance(request, OrderRequest | CancelAllRequest)}
+            | {state.market_id for state in self.states.values()}
+        )
+        self.sellable = _lock_sellable(organization, requests, self.states, self.terms)
+        self.free_micro = ledger.lock_accounts([self.available])[self.available].free_micro
+        self.bond_thousandths = bond_rate_thousandths(delivered_thousandths(organization.pk)) if self.sellable else 0
+        self.commands: dict[int, list[QueuedCommand]] = {}
+        self.rows: list[command_rows.Row] = []
+        self.postings: list[Posting] = []
+
+    def judge(self, request: Request) -> Outcome:
+        """Take a request in, or refuse it."""
+        try:
+            if isinstance(request, OrderRequest):
+                return self._order(request)
+            if isinstance(request, ReplaceRequest):
+                return self._replace(request)
+            if isinstance(request, CancelRequest):
+                return self._cancel(request)
+            return self._cancel_all(request)
+        except Refusal as refusal:
+            return Refused(refusal.code, refusal.detail, refusal.field)
+
+    def _terms(self, market_id: int) -> MarketTerms:
+        terms = self.terms.get(market_id)
+        if terms is None:
+            raise Refusal("market-not-found", f"There is no market {market_id}.", "market")
+        return terms
+
+    def _order(self, request: OrderRequest) -> Outcome:
+        terms = self._terms(request.market_id)
+        check_order(request, terms, self.now)
+        hold_price = request.price_nano or terms.cap_price_nano
+        quantity = request.quantity_tokens
+        covered = bond = 0
+        if request.side == "buy":
+            hold_micro = buy_hold_micro(quantity_tokens=quantity, price_nano=hold_price)
+            self._need(hold_micro, "This order")
+        else:
+            sellable = self.sellable[request.market_id]
+            self._need_sellable(sellable, quantity)
+            covered, bond = min(quantity, sellable.position_left_tokens), self.bond_thousandths
+            hold_micro = sell_hold_micro(
+                quantity_tokens=quantity, covered_tokens=covered, price_nano=hold_price, bond_thousandths=bond
+            )
+            self._need(hold_micro, "The bond of this order")
+            sellable.take(quantity)
+        return self._add(
+            terms,
+            QueuedCommand(
+                id=self._held(request.side == "buy", request.market_id, hold_micro),
+                kind=KINDS[request.type],
+                organization_id=self.organization.pk,
+                side=BUY if request.side == "buy" else SELL,
+                price=(request.price_nano or 0) // terms.tick_nano,
+                lots=quantity // LOT_TOKENS,
+                flags=flags_of(request),
+                rare=rare_of(
+                    stop=(request.stop_price_nano or 0) // terms.tick_nano,
+                    display=(request.display_tokens or 0) // LOT_TOKENS,
+                    minimum=(request.min_quantity_tokens or 0) // LOT_TOKENS,
+                    expires_ns=to_ns(request.expires_at) if request.expires_at else 0,
+                    group=self.group_id,
+                ),
+                hold_micro=hold_micro,
+                hold_price_nano=hold_price,
+                covered_tokens=covered,
+                bond_thousandths=bond,
+            ),
+            client_order_id=request.client_order_id,
+            capacity_id=request.capacity_id,
+            expires_at=request.expires_at,
+        )
+
+    def _replace(self, request: ReplaceRequest) -> Outcome:
+        state = self._target(request.order_id)
+        terms = self._terms(state.market_id)
+        if state.ended:
+            raise Refusal("order-ended", f"This order is {state.status}: nothing of it can be replaced.", "order")
+        check_replacement(
+            price_nano=request.price_nano,
+            quantity_tokens=request.quantity_tokens,
+            has_price=state.price_nano is not None,
+            terms=terms,
+            now=self.now,
+        )
+        quantity = request.quantity_tokens or state.quantity_tokens
+        if quantity <= state.filled_tokens:
+            raise Refusal(
+                "quantity-below-filled", f"{state.filled_tokens} tokens of this order are filled already.", "quantity"
+            )
+        price = request.price_nano or state.price_nano or terms.cap_price_nano
+        more = max(0, quantity - state.quantity_tokens)
+        left = quantity - state.filled_tokens
+        if state.side == "buy":
+            needed = buy_hold_micro(quantity_tokens=left, price_nano=price)
+        else:
+            self._need_sellable(sellable := self.sellable[state.market_id], more)
+            bond = state.bond_thousandths
+            needed = sell_hold_micro(quantity_tokens=left, covered_tokens=0, price_nano=price, bond_thousandths=bond)
+        extra = max(0, needed - state.held_micro)
+        self._need(extra, "This replacement")
+        if state.side == "sell":
+            sellable.take(more)
+        return self._add(
+            terms,
+            QueuedCommand(
+                id=self._held(state.side == "buy", state.market_id, extra),
+                kind=Kind.REPLACE,
+                organization_id=self.organization.pk,
+                side=BUY if state.side == "buy" else SELL,
+                price=(request.price_nano or 0) // terms.tick_nano,
+                lots=(request.quantity_tokens or 0) // LOT_TOKENS,
+                target=request.order_id.bytes,
+                hold_micro=extra,
+                reserved_tokens=more if state.side == "sell" else 0,
+            ),
+        )
+
+    def _cancel(self, request: CancelRequest) -> Outcome:
+        state = self._target(request.order_id)
+        if state.ended:
+            raise Refusal("order-ended", f"This order is {state.status}: nothing of it is left to cancel.", "order")
+        return self._add(
+            self._terms(state.market_id),
+            QueuedCommand(
+                id=new_id().bytes,
+                kind=Kind.CANCEL,
+                organization_id=self.organization.pk,
+                target=request.order_id.bytes,
+            ),
+        )
+
+    def _cancel_all(self, request: CancelAllRequest) -> Outcome:
+        terms = self._terms(request.market_id)
+        check_open(terms, self.now)
+        return self._add(
+            terms, QueuedCommand(id=new_id().bytes, kind=Kind.MASS_CANCEL, organization_id=self.organization.pk)
+        )
+
+    def _target(self, order_id: UUID) -> OrderState:
+        state = self.states.get(order_id)
+        if state is None:
+            raise Refusal("order-not-found", "There is no such order.", "order")
+        return state
+
+    def _need(self, amount_micro: int, what: str) -> None:
+        if amount_micro > self.free_micro:
+            refused = ledger.InsufficientFunds(
+                self.available, needed_micro=amount_micro, available_micro=self.free_micro
+            )
+            raise Refusal(refused.code, f"{what}: {refused.detail}")
+
+    def _need_sellable(self, sellable: _Sellable, tokens: int) -> None:
+        if tokens > sellable.free_tokens:
+            raise Refusal(
+                "insufficient-capacity",
+                f"You can offer {sellable.free_tokens} more tokens here: capacity and position less open sell orders.",
+                "quantity",
+            )
+
+    def _held(self, buying: bool, market_id: int, amount_micro: int) -> bytes:
+        """Return the id of a new command for which `amount_micro` is put on hold."""
+        command_id = new_id()
+        if amount_micro:
+            self.free_micro -= amount_micro
+            scope = f"market:{market_id}"
+            self.postings.append(
+                Posting(
+                    key=f"order:{command_id}",
+                    kind="order_hold",
+                    stage=Stage.PENDING,
+                    debit=self.available,
+                    credit=accounts.escrow(scope) if buying else accounts.bond(self.organization.pk, scope),
+                    amount_micro=amount_micro,
+                    id=command_id,
+                )
+            )
+        return command_id.bytes
+
+    def _add(
+        self,
+        terms: MarketTerms,
+        command: QueuedCommand,
+        *,
+        client_order_id: str | None = None,
+        capacity_id: int | None = None,
+        expires_at: datetime | None = None,
+    ) -> Accepted:
+        self.commands.setdefault(terms.market_id, []).append(command)
+        self.rows.append(command_rows.Row(terms, command, self.group_id, client_order_id, capacity_id, expires_at))
+        command_id = UUID(bytes=command.id)
+        order_id = UUID(bytes=command.target) if command.target else command_id
+        return Accepted(command_id, terms.market_id, command.kind, order_id)
+
+    def store(self) -> None:
+        """Write everything that was taken in; the ledger comes last."""
+        for market_id, sellable in self.sellable.items():
+            if sellable.reserved_tokens:
+                MarketPosition.objects.filter(market_id=market_id, organization=self.organization).update(
+                    open_sell_tokens=F("open_sell_tokens") + sellable.reserved_tokens
+                )
+        queue_ids = {
+            market_id: CommandQueue.objects.create(
+                market_id=market_id, received_at=self.now, content=pack(commands)
+            ).pk
+            for market_id, commands in sorted(self.commands.items())
+        }
+        command_rows.store(self.rows, queue_ids=queue_ids, accepted_at=self.now)
+        ledger.post_all(self.postings, now=self.now)
+        hint(self.commands)
+
+
+def accept(*, organization: Organization, requests: Sequence[Request], now: datetime) -> list[Outcome]:
+    """Accept what can be accepted of an organization's commands, in order, and answer each."""
+    assert_in_transaction()
+    batch = _Batch(organization, requests, now)
+    outcomes = [batch.judge(request) for request in requests]
+    if batch.rows:
+        batch.store()
+    return outcomes
+
+
+def group_number(organization: Organization) -> int:
+    """Return the number of the organization's control group (its oldest member's id), or 0 without one."""
+    if not organization.control_group:
+        return 0
+    members = Organization.objects.filter(control_group=organization.control_group)
+    return members.order_by("pk").values_list("pk", flat=True)[0]
+
+
+def _targets(organization: Organization, requests: Sequence[Request]) -> dict[UUID, OrderState]:
+    wanted = {request.order_id for request in requests if isinstance(request, CancelRequest | ReplaceRequest)}
+    if not wanted:
+        return {}
+    rows = Command.objects.filter(organization=organization, kind__in=Command.ORDER_KINDS, id__in=wanted)
+    return {state.id: state for state in queries.order_states(rows)}
+
+
+def _lock_sellable(
+    organization: Organization,
+    requests: Sequence[Request],
+    states: dict[UUID, OrderState],
+    terms: dict[int, MarketTerms],
+) -> dict[int, _Sellable]:
+    """Lock the positions that sells of this batch draw on; without a row there is nothing to sell."""
+    markets: set[int] = set()
+    for request in requests:
+        if isinstance(request, OrderRequest):
+            if request.side == "sell":
+                markets.add(request.market_id)
+        elif isinstance(request, ReplaceRequest):
+            state = states.get(request.order_id)
+            if state is not None and state.side == "sell":
+                markets.add(state.market_id)
+    if not markets:
+        return {}
+    sellable = {market_id: _Sellable(0, 0) for market_id in markets}
+    for row in _lock_positions(organization, markets):
+        resale = terms[row.market_id].mode == "exchange"
+        position = row.position_tokens if resale or row.position_tokens < 0 else 0
+        free = row.capacity_tokens + position - row.open_sell_tokens
+        covered = max(0, min(position - row.open_sell_tokens, free))
+        sellable[row.market_id] = _Sellable(free, covered)
+    return sellable
+
+
+def _lock_positions(organization: Organization, market_ids: Collection[int]) -> list[MarketPosition]:
+    return list(
+        MarketPosition.objects.select_for_update(no_key=True)
+        .filter(organization=organization, market_id__in=market_ids)
+        .order_by("market_id")
+    )

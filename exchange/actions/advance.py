@@ -1,0 +1,186 @@
+"""
+Advancing a market: everything that is due in it, in order, in one transaction.
+
+What is due are accepted commands and moments of its schedule. A command received before a moment is taken up before it;
+one that became visible later meets the phase it finds. Running it again, or twice at once, finds nothing left to do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection
+
+from core.live import publish_on_commit
+from core.transactions import assert_in_transaction
+from exchange import queries
+from exchange.actions import auctions, facts
+from exchange.actions.market_state import MarketState, forget_book, state_of
+from exchange.domain.commands import QueuedCommand, unpack
+from exchange.domain.orders import Event, Kind, Phase
+from exchange.models import AuctionResult, Market
+from providers.queries import highest_list_price_nano
+
+BOOK_PHASES = {
+    "scheduled": Phase.SCHEDULED,
+    "call": Phase.CALL,
+    "continuous": Phase.CONTINUOUS,
+    "closed": Phase.CLOSED,
+}
+
+
+class Moment(NamedTuple):
+    """A point of a market's schedule: `open`, `expire`, `uncross`, `close`."""
+
+    at: datetime
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What an advance did."""
+
+    market_id: int
+    phase: str
+    commands: int
+    entries: int
+    trades: int
+
+
+def advance(*, market_id: int, now: datetime) -> Advanced:
+    """
+    Do what is due in a market: take up its commands, open and close its phases, clear its auctions.
+
+    The gate, delivery and settlement are other actions; this one ends with trading.
+    """
+    assert_in_transaction()
+    market = lock_market(market_id)
+    batches = list(_take_queue(market_id))
+    if not batches and _next_moment(market, None, now) is None and market.phase in ("closed", "delivering", "settled"):
+        return Advanced(market_id, market.phase, 0, 0, 0)
+    if market.phase == Market.Phase.SCHEDULED and market.call_opens_at <= now:
+        fix_terms(market, now)
+        forget_book(market_id)
+    state = state_of(market)
+    trades_before, commands = market.last_trade, 0
+    while (moment := _next_moment(market, state, now)) is not None:
+        while batches and batches[0][0] < moment.at:
+            commands += _take_up(market, state, batches.pop(0)[1], now)
+        _do(moment, market, state, now)
+    for _, batch in batches:
+        commands += _take_up(market, state, batch, now)
+    phase_by_book(market, state)
+    entries = facts.store(market, state, now=now)
+    if entries:
+        _announce(market, state)
+    return Advanced(market_id, market.phase, commands, entries, market.last_trade - trades_before)
+
+
+def lock_market(market_id: int) -> Market:
+    """Return a market, locked until commit."""
+    return Market.objects.select_for_update(no_key=True).get(pk=market_id)
+
+
+def fix_terms(market: Market, now: datetime) -> None:
+    """
+    Fix cap and reference price before the call. Without a list price in force there is no cap, and the call waits.
+    """
+    if market.cap_price_nano is None:
+        market.cap_price_nano = highest_list_price_nano(market.grade_id, now)
+    if market.reference_price_nano is None:
+        market.reference_price_nano = queries.reference_price_nano(market, at=now)
+    market.save(update_fields=["cap_price_nano", "reference_price_nano"])
+
+
+def _next_moment(market: Market, state: MarketState | None, now: datetime) -> Moment | None:
+    """Return the first thing that the schedule has due, or None."""
+    due: list[Moment] = []
+    if market.phase == Market.Phase.SCHEDULED:
+        if market.gate_closes_at <= now:
+            due.append(Moment(market.gate_closes_at, "close"))
+        if market.cap_price_nano is not None and market.call_opens_at < market.call_closes_at:
+            due.append(Moment(market.call_opens_at, "open"))
+    elif market.phase == Market.Phase.CALL:
+        ends = market.volatility_call_until or market.call_closes_at
+        if not market.halted:
+            due.append(Moment(ends, "uncross"))
+        due.append(Moment(max(market.gate_closes_at, ends), "close"))
+    elif market.phase == Market.Phase.CONTINUOUS:
+        due.append(Moment(market.gate_closes_at, "close"))
+    if state is not None and market.phase in ("call", "continuous"):
+        expiry = state.next_expiry()
+        if expiry is not None:
+            due.append(Moment(expiry, "expire"))
+    return min((moment for moment in due if moment.at <= now), default=None)
+
+
+def _do(moment: Moment, market: Market, state: MarketState, now: datetime) -> None:
+    if moment.verb == "open":
+        market.phase = Market.Phase.CALL
+        state.enter(Kind.PHASE, now, lots=Phase.CALL)
+    elif moment.verb == "expire":
+        state.enter(Kind.EXPIRE, now)
+    elif moment.verb == "uncross":
+        _uncross(market, state, now)
+    else:
+        market.phase = Market.Phase.CLOSED
+        market.volatility_call_until = None
+        state.enter(Kind.PHASE, now, lots=Phase.CLOSED)
+
+
+def _uncross(market: Market, state: MarketState, now: datetime) -> None:
+    if market.volatility_call_until is not None:
+        kind = AuctionResult.Kind.VOLATILITY
+    elif market.mode == Market.Mode.AUCTION:
+        kind = AuctionResult.Kind.OFF_PEAK
+    else:
+        kind = AuctionResult.Kind.OPENING
+    market.volatility_call_until = None
+    auctions.uncross(market=market, state=state, kind=kind, now=now)
+    follows = Phase.CLOSED if market.mode == Market.Mode.AUCTION else Phase.CONTINUOUS
+    state.enter(Kind.PHASE, now, lots=follows)
+    market.phase = Market.Phase.CLOSED if follows == Phase.CLOSED else Market.Phase.CONTINUOUS
+
+
+def _take_up(market: Market, state: MarketState, batch: list[QueuedCommand], now: datetime) -> int:
+    for command in batch:
+        for event in state.take(command, now):
+            if event[0] == Event.PHASE:
+                _volatility(market, event[1], now)
+    return len(batch)
+
+
+def _volatility(market: Market, phase: int, now: datetime) -> None:
+    """A collar has stopped continuous trading: a call begins, which ends by auction."""
+    if phase == Phase.CALL:
+        market.phase = Market.Phase.CALL
+        market.volatility_call_until = min(now + queries.volatility_call(market), market.gate_closes_at)
+
+
+def phase_by_book(market: Market, state: MarketState) -> None:
+    """Make sure that row and book agree on the phase."""
+    expected = BOOK_PHASES.get(market.phase, Phase.CLOSED)
+    if state.book.phase != expected:
+        raise AssertionError(f"market {market.pk} is {market.phase}, its book is in phase {state.book.phase}")
+
+
+def _take_queue(market_id: int) -> Iterator[tuple[datetime, list[QueuedCommand]]]:
+    """Take the market's accepted commands, request by request, in the order of the queue."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH taken AS (DELETE FROM exchange_commandqueue WHERE market_id = %s RETURNING id, received_at, content)"
+            " SELECT received_at, content FROM taken ORDER BY id",
+            [market_id],
+        )
+        for received_at, content in cursor.fetchall():
+            yield received_at, unpack(bytes(content))
+
+
+def _announce(market: Market, state: MarketState) -> None:
+    publish_on_commit(
+        f"market.{market.pk}",
+        {"type": "phase", "market": market.pk, "phase": market.phase, "sequence": state.sequence},
+    )
+    if market.phase == Market.Phase.CALL:
+        auctions.publish_indicative(market, state)

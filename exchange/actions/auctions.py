@@ -1,0 +1,131 @@
+"""An auction's result: what the book was, which price it gave, which rule decided."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import zstandard
+
+from core.live import publish_on_commit
+from core.money import LOT_TOKENS, format_price
+from exchange.actions.market_state import MarketState
+from exchange.domain.auction import Determination, determine_price
+from exchange.domain.orders import Kind
+from exchange.domain.sides import MARKET, Side
+from exchange.domain.uncross import Sealed, indicative, sealed, self_trades
+from exchange.models import AuctionBook, AuctionResult, Market
+
+LARGE_SELLER_THOUSANDTHS = 400
+
+
+def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> AuctionResult:
+    """Clear the call of a market whose lock is held, enter it into the journal and record the result."""
+    reference = (market.reference_price_nano or 0) // market.tick_nano
+    sides = sealed(state.book, self_trades(state.book))
+    determined = determine_price(sides.bids, sides.asks, reference or None)
+    members = _Members.of(state, sides)
+    state.enter(Kind.UNCROSS, now, price=reference)
+    tick = market.tick_nano
+    result = AuctionResult(
+        market=market,
+        sequence=state.sequence,
+        kind=kind,
+        price_nano=_nano(determined.price_tick, tick),
+        volume_tokens=determined.volume_lots * LOT_TOKENS,
+        surplus_tokens=determined.surplus_lots * LOT_TOKENS,
+        rule=determined.rule.value,
+        reference_price_nano=market.reference_price_nano,
+        best_bid_nano=_nano(determined.best_bid_tick, tick),
+        best_ask_nano=_nano(determined.best_ask_tick, tick),
+        wanted_tokens=int(sides.bids.lots.sum()) * LOT_TOKENS,
+        offered_tokens=int(sides.asks.lots.sum()) * LOT_TOKENS,
+        buyers=members.buyers,
+        sellers=members.sellers,
+        largest_seller_thousandths=members.largest_seller_thousandths,
+        thin=members.buyers < 2 or members.sellers < 2,
+        figures=_figures(determined),
+        cleared_at=now,
+    )
+    result.save()
+    AuctionBook.objects.create(auction=result, content=_book(sides, reference, market.margin))
+    publish_on_commit(
+        f"market.{market.pk}",
+        {
+            "type": "auction",
+            "market": market.pk,
+            "auction": result.pk,
+            "price": None if result.price_nano is None else format_price(result.price_nano),
+            "volume": result.volume_tokens,
+            "surplus": result.surplus_tokens,
+            "rule": result.rule,
+        },
+    )
+    return result
+
+
+def publish_indicative(market: Market, state: MarketState) -> None:
+    """Tell subscribers what the call would give now."""
+    determined = indicative(state.book, (market.reference_price_nano or 0) // market.tick_nano)
+    price = _nano(determined.price_tick, market.tick_nano)
+    publish_on_commit(
+        f"market.{market.pk}",
+        {
+            "type": "indicative",
+            "market": market.pk,
+            "sequence": state.sequence,
+            "price": None if price is None else format_price(price),
+            "volume": determined.volume_lots * LOT_TOKENS,
+            "surplus": determined.surplus_lots * LOT_TOKENS,
+        },
+    )
+
+
+class _Members:
+    """How many members take part, and how much of what is offered is one seller's."""
+
+    def __init__(self, buyers: int, sellers: int, largest_seller_thousandths: int) -> None:
+        self.buyers = buyers
+        self.sellers = sellers
+        self.largest_seller_thousandths = largest_seller_thousandths
+
+    @classmethod
+    def of(cls, state: MarketState, sides: Sealed) -> "_Members":
+        orders = state.settling.orders
+        offered: dict[int, int] = {}
+        for number, lots in zip(sides.ask_orders, sides.asks.lots.tolist(), strict=True):
+            owner = orders[number].owner
+            offered[owner] = offered.get(owner, 0) + lots
+        total = sum(offered.values())
+        return cls(
+            len({orders[number].owner for number in sides.bid_orders}),
+            len(offered),
+            max(offered.values()) * 1_000 // total if total else 0,
+        )
+
+
+def _figures(determined: Determination) -> dict[str, Any]:
+    """Return the figures of each rule applied, in ticks and lots."""
+    figures: dict[str, Any] = msgspec.to_builtins(asdict(determined))
+    return figures
+
+
+def _book(sides: Sealed, reference: int, margin: str) -> bytes:
+    """Return the anonymised book as `manage.py clear_book` reads it, compressed."""
+    content = {
+        "bids": _rows(sides.bids, MARKET),
+        "asks": _rows(sides.asks, -MARKET),
+        "reference": reference or None,
+        "margin": margin,
+    }
+    return zstandard.compress(msgspec.json.encode(content))
+
+
+def _rows(side: Side, market: int) -> list[list[int | None]]:
+    rows = zip(side.ticks.tolist(), side.lots.tolist(), strict=True)
+    return [[None if tick == market else tick, lots] for tick, lots in rows]
+
+
+def _nano(tick: int | None, tick_nano: int) -> int | None:
+    return None if tick is None else tick * tick_nano
+

@@ -1,0 +1,211 @@
+"""
+A market's book in this process: a cache of what the journal says, keyed by the last sequence number.
+
+Whoever works a market holds its row's lock, takes the state out of the cache, brings it up to the row's last sequence
+number from the journal, changes it, and puts it back when the transaction has committed. After a rollback it is simply
+not put back, and the next worker builds it anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from core.money import LOT_TOKENS
+from exchange.actions.command_rows import queued_command
+from exchange.domain.book import Book
+from exchange.domain.commands import QueuedCommand
+from exchange.domain.orders import EventRow, Kind, MarketTerms, Phase
+from exchange.domain.settling import Facts, Settling
+from exchange.domain.times import from_ns, to_ns
+from exchange.models import Command, JournalEntry, Market
+from exchange.models.journal import entry_id, id_range
+
+KEPT_BOOKS = 64
+HOLD_TOO_SMALL = 90  # beside the book's reasons: the holds do not suffice for a replacement
+
+_cache: "OrderedDict[int, MarketState]" = OrderedDict()
+
+
+@dataclass(slots=True)
+class Entry:
+    """A journal entry to be written."""
+
+    sequence: int
+    kind: int
+    command_id: bytes | None
+    outcome: int
+    at: datetime
+    content: dict[str, Any] | None = None
+    state_hash: bytes | None = None
+
+
+@dataclass(slots=True)
+class MarketState:
+    """The book of a market, its live orders, and where both stand in the journal."""
+
+    market_id: int
+    book: Book
+    settling: Settling
+    sequence: int = 0
+    last_at: datetime | None = None
+    facts: Facts = field(default_factory=Facts)
+    entries: list[Entry] = field(default_factory=list)
+
+    def time(self, now: datetime) -> datetime:
+        """Return the time of the next entry: never before the last one, whatever the clocks of workers say."""
+        self.last_at = now if self.last_at is None else max(now, self.last_at)
+        return self.last_at
+
+    def take(self, command: QueuedCommand, now: datetime) -> list[EventRow]:
+        """Take up one accepted command."""
+        at = self.time(now)
+        self.sequence += 1
+        kind = command.kind
+        if kind < Kind.CANCEL:
+            number = self.sequence
+            self.settling.enter(number, command)
+        else:
+            number = self.settling.number_of(command.target) if command.target else 0
+        if kind == Kind.REPLACE and not self.settling.may_replace(command):
+            events: list[EventRow] = []
+            outcome = HOLD_TOO_SMALL
+            self.settling.refuse(
+                0, command, outcome, entry_id=entry_id(self.market_id, self.sequence), at=at, facts=self.facts
+            )
+        else:
+            events = self.book.apply(
+                (
+                    to_ns(at), self.sequence, number, command.organization_id, command.price, command.lots, kind,
+                    command.side, command.flags, command.rare,
+                )
+            )
+            self.settling.settle(events, sequence=self.sequence, at=at, facts=self.facts, command=command)
+            outcome = events[0][5] if events and events[0][0] == 2 else 0
+        self.entries.append(Entry(self.sequence, kind, command.id, outcome, at))
+        return events
+
+    def enter(self, kind: Kind, now: datetime, *, price: int = 0, lots: int = 0, owner: int = 0) -> list[EventRow]:
+        """Enter something that the system does: a phase, an uncross, an expiry, a halt."""
+        at = self.time(now)
+        self.sequence += 1
+        events = self.book.apply((to_ns(at), self.sequence, 0, owner, price, lots, int(kind), -1, 0, None))
+        self.settling.settle(events, sequence=self.sequence, at=at, facts=self.facts)
+        content = {name: value for name, value in (("price", price), ("lots", lots), ("owner", owner)) if value}
+        self.entries.append(Entry(self.sequence, int(kind), None, 0, at, content or None))
+        return events
+
+    def next_expiry(self) -> datetime | None:
+        """Return when the first open order expires."""
+        expiries = self.book.expiries
+        return from_ns(expiries[0][0]) if expiries else None
+
+    def take_facts(self) -> tuple[Facts, list[Entry]]:
+        """Return what came since the last call, and begin anew."""
+        facts, entries = self.facts, self.entries
+        self.facts, self.entries = Facts(), []
+        return facts, entries
+
+
+def book_terms(market: Market) -> MarketTerms:
+    """Return what the market's book admits."""
+    tick = market.tick_nano
+    return MarketTerms(
+        tick_nano=tick,
+        lot_tokens=LOT_TOKENS,
+        cap=(market.cap_price_nano or 0) // tick,
+        minimum_lots=max(1, market.min_order_tokens // LOT_TOKENS),
+        pro_rata=market.margin == Market.Margin.PRO_RATA,
+    )
+
+
+def empty_state(market: Market) -> MarketState:
+    """Return the state before the first journal entry."""
+    return MarketState(
+        market.pk,
+        Book(book_terms(market), Phase.SCHEDULED),
+        Settling(market_id=market.pk, tick_nano=market.tick_nano),
+    )
+
+
+def state_of(market: Market) -> MarketState:
+    """
+    Return the market's state as of its last sequence number, taken out of the cache. The caller holds the row's lock.
+    """
+    state = _cache.pop(market.pk, None)
+    if state is None or state.sequence > market.last_sequence:
+        state = empty_state(market)
+    if state.sequence < market.last_sequence:
+        catch_up(state, market)
+    transaction.on_commit(lambda: _keep(state))
+    return state
+
+
+def _keep(state: MarketState) -> None:
+    _cache[state.market_id] = state
+    _cache.move_to_end(state.market_id)
+    while len(_cache) > KEPT_BOOKS:
+        _cache.popitem(last=False)
+
+
+def forget_book(market_id: int) -> None:
+    """Throw a market's cached book away."""
+    _cache.pop(market_id, None)
+
+
+def forget_books() -> None:
+    """Throw every cached book away."""
+    _cache.clear()
+
+
+def catch_up(state: MarketState, market: Market, *, until: int | None = None) -> None:
+    """Replay the journal into `state`, up to the last entry or to `until`; what comes of it is stored already."""
+    for entry, command in journal(market, after=state.sequence, until=until):
+        replay(state, entry, command)
+        if len(state.entries) == 5_000:
+            state.take_facts()
+    state.take_facts()
+
+
+def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | None) -> list[EventRow]:
+    """Do again what a journal entry did."""
+    if command is not None:
+        return state.take(command, entry.occurred_at)
+    content = entry.content or {}
+    return state.enter(
+        Kind(entry.kind),
+        entry.occurred_at,
+        price=content.get("price", 0),
+        lots=content.get("lots", 0),
+        owner=content.get("owner", 0),
+    )
+
+
+def journal(
+    market: Market, *, after: int = 0, until: int | None = None
+) -> Iterator[tuple[JournalEntry, QueuedCommand | None]]:
+    """Yield a market's journal entries after a number, in order, with their commands."""
+    first, last = id_range(market.pk, after)
+    if until is not None:
+        last = entry_id(market.pk, until)
+    batch: list[JournalEntry] = []
+    for entry in JournalEntry.objects.filter(id__gte=first, id__lte=last).order_by("id").iterator(chunk_size=5_000):
+        batch.append(entry)
+        if len(batch) == 5_000:
+            yield from _with_commands(batch, market.tick_nano)
+            batch = []
+    yield from _with_commands(batch, market.tick_nano)
+
+
+def _with_commands(
+    entries: list[JournalEntry], tick_nano: int
+) -> Iterator[tuple[JournalEntry, QueuedCommand | None]]:
+    ids: list[UUID] = [entry.command_id for entry in entries if entry.command_id]
+    rows = Command.objects.in_bulk(ids)
+    for entry in entries:
+        yield entry, queued_command(rows[entry.command_id], tick_nano) if entry.command_id else None
+

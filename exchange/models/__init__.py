@@ -1,0 +1,19 @@
+"""
+The rows of the exchange, and the constraints that make a wrong row impossible.
+
+Small tables have bigint ids and foreign keys. The large ones (commands, journal, trades, order events) get their ids
+from the application, take no foreign key in the database (checking one costs more than writing the row), and are
+insert-only.
+"""
+
+from exchange.models.auctions import AuctionBook, AuctionResult
+from exchange.models.contracts import ContractDeployment, ContractLot, DeliveryContract, Offer, Shortfall, SigningKey
+from exchange.models.journal import BookSnapshot, JournalEntry, OrderEvent, Trade
+from exchange.models.markets import Market, MarketPosition
+from exchange.models.orders import Command, CommandQueue
+
+__all__ = [
+    "AuctionBook", "AuctionResult", "BookSnapshot", "Command", "CommandQueue", "ContractDeployment", "ContractLot",
+    "DeliveryContract", "JournalEntry", "Market", "MarketPosition", "Offer", "OrderEvent", "Shortfall", "SigningKey",
+    "Trade",
+]

@@ -1,0 +1,375 @@
+"""Named reads of the exchange."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+
+from core.periods import Period
+from exchange.domain.funding import Funding
+from exchange.domain.orders import SELL, Reason
+from exchange.domain.requests import MarketTerms
+from exchange.models import (
+    AuctionResult,
+    Command,
+    CommandQueue,
+    ContractDeployment,
+    DeliveryContract,
+    Market,
+    MarketPosition,
+    Offer,
+    OrderEvent,
+    Shortfall,
+    Trade,
+)
+from exchange.models.journal import id_range
+from identity.access import Actor
+
+REFERENCE_DAYS = 7
+VOLATILITY_CALL = timedelta(minutes=2)
+REASON_CODES = {int(reason): reason.code.replace("_", "-") for reason in Reason} | {90: "hold-too-small"}
+
+
+@dataclass(slots=True)
+class OrderState:
+    """What an order is now: its command folded with its trades and events."""
+
+    id: UUID
+    market_id: int
+    side: str
+    command: Command
+    status: str
+    quantity_tokens: int
+    price_nano: int | None
+    filled_tokens: int
+    paid_nano: int
+    reduced_tokens: int
+    held_micro: int
+    bond_thousandths: int
+    triggered: bool
+    reason: str
+    ended_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is open any more."""
+        return self.status in ("filled", "cancelled", "expired", "refused")
+
+    @property
+    def remaining_tokens(self) -> int:
+        """What is still open."""
+        return 0 if self.ended else self.quantity_tokens - self.filled_tokens - self.reduced_tokens
+
+
+def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
+    """Return what each of these markets asks of an order; those that do not exist are left out."""
+    rows = Market.objects.filter(pk__in=market_ids).values_list(
+        "id", "phase", "mode", "halted", "tick_nano", "min_order_tokens", "cap_price_nano", "reference_price_nano",
+        "call_closes_at", "gate_closes_at",
+    )
+    return {
+        row[0]: MarketTerms(
+            market_id=row[0],
+            phase=row[1],
+            mode=row[2],
+            halted=row[3],
+            tick_nano=row[4],
+            min_order_tokens=row[5],
+            cap_price_nano=row[6] or 0,
+            reference_price_nano=row[7],
+            call_closes_at=row[8],
+            gate_closes_at=row[9],
+        )
+        for row in rows
+    }
+
+
+def order_states(commands: "Iterable[Command] | QuerySet[Command]") -> list[OrderState]:
+    """Return the states of orders, in the order given, by three reads however many there are."""
+    orders = list(commands)
+    if not orders:
+        return []
+    ids = [order.pk for order in orders]
+    queued = set(
+        CommandQueue.objects.filter(pk__in={order.queue_id for order in orders}).values_list("pk", flat=True)
+    )
+    events: dict[UUID, list[OrderEvent]] = {}
+    for event in OrderEvent.objects.filter(order_id__in=ids).order_by("entry_id"):
+        events.setdefault(event.order_id, []).append(event)
+    fills = _fills({order.market_id for order in orders}, ids)
+    return [
+        _fold(order, queued=order.queue_id in queued, events=events.get(order.pk, []), fill=fills.get(order.pk, (0, 0)))
+        for order in orders
+    ]
+
+
+_FILLS = """
+SELECT o, sum(q)::bigint, sum(q * price_nano)::numeric FROM (
+    SELECT buy_order_id AS o, quantity_tokens AS q, price_nano FROM exchange_trade
+    WHERE id BETWEEN %(first)s AND %(last)s AND buy_order_id = ANY(%(ids)s)
+    UNION ALL
+    SELECT sell_order_id, quantity_tokens, price_nano FROM exchange_trade
+    WHERE id BETWEEN %(first)s AND %(last)s AND sell_order_id = ANY(%(ids)s)
+) AS fills GROUP BY o
+"""
+
+
+def _fills(market_ids: Iterable[int], order_ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
+    """Return tokens and tokens × nano-yuan that each order has traded."""
+    found: dict[UUID, tuple[int, int]] = {}
+    with connection.cursor() as cursor:
+        for market_id in market_ids:
+            first, last = id_range(market_id)
+            cursor.execute(_FILLS, {"first": first, "last": last, "ids": order_ids})
+            found.update((order_id, (tokens, int(paid))) for order_id, tokens, paid in cursor.fetchall())
+    return found
+
+
+def _fold(order: Command, *, queued: bool, events: list[OrderEvent], fill: tuple[int, int]) -> OrderState:
+    filled, paid = fill
+    quantity, price, reduced = order.quantity_tokens, order.price_nano or None, 0
+    hold_price = order.hold_price_nano
+    triggered, end = False, None
+    for event in events:
+        if event.kind == OrderEvent.Kind.REPLACED:
+            quantity, price = event.quantity_tokens, event.price_nano or price
+            hold_price = event.price_nano or hold_price
+        elif event.kind == OrderEvent.Kind.REDUCED:
+            reduced += event.quantity_tokens
+        elif event.kind == OrderEvent.Kind.TRIGGERED:
+            triggered = True
+        else:
+            end = event
+    left = quantity - filled - reduced
+    if end is not None:
+        status = {OrderEvent.Kind.REFUSED: "refused", OrderEvent.Kind.EXPIRED: "expired"}.get(
+            OrderEvent.Kind(end.kind), "cancelled"
+        )
+    elif left <= 0:
+        status = "filled" if filled else "cancelled"
+    elif queued:
+        status = "pending"
+    elif order.kind in (Command.Kind.STOP, Command.Kind.STOP_LIMIT) and not triggered:
+        status = "waiting"
+    else:
+        status = "partly_filled" if filled else "open"
+    held = 0
+    if end is None and left > 0:
+        covered_left = max(0, order.covered_tokens - filled)
+        funding = Funding(
+            b"", hold_price, left, min(covered_left, left), order.bond_thousandths,
+            max(0, filled - order.covered_tokens),
+        )
+        held = funding.rest_micro(buying=order.side != SELL)
+    return OrderState(
+        id=order.pk,
+        market_id=order.market_id,
+        side="sell" if order.side == SELL else "buy",
+        command=order,
+        status=status,
+        quantity_tokens=quantity,
+        price_nano=price,
+        filled_tokens=filled,
+        paid_nano=paid,
+        reduced_tokens=reduced,
+        held_micro=held,
+        bond_thousandths=order.bond_thousandths,
+        triggered=triggered,
+        reason=REASON_CODES.get(end.reason, "") if end is not None else "",
+        ended_at=end.occurred_at if end is not None else None,
+    )
+
+
+def orders_of(actor: Actor) -> "QuerySet[Command]":
+    """Return the orders that an actor may see."""
+    rows = Command.objects.filter(kind__in=Command.ORDER_KINDS)
+    if actor.is_operator or actor.reads_everything:
+        return rows
+    return rows.filter(organization_id=actor.organization_id)
+
+
+def trades_of(organization_id: int, market_ids: Collection[int] | None = None) -> "QuerySet[Trade]":
+    """Return the trades of an organization in markets where it has a position, the newest market's first."""
+    mine = MarketPosition.objects.filter(organization_id=organization_id)
+    if market_ids is not None:
+        mine = mine.filter(market_id__in=market_ids)
+    ranges = Q(pk__in=[])
+    for market_id in mine.order_by("-market_id").values_list("market_id", flat=True)[:100]:
+        first, last = id_range(market_id)
+        ranges |= Q(id__gte=first, id__lte=last)
+    return Trade.objects.filter(ranges).filter(Q(buyer_id=organization_id) | Q(seller_id=organization_id))
+
+
+def trades_in(market_id: int) -> "QuerySet[Trade]":
+    """Return all trades of a market."""
+    first, last = id_range(market_id)
+    return Trade.objects.filter(id__gte=first, id__lte=last)
+
+
+def reference_price_nano(market: Market, *, at: datetime) -> int | None:
+    """
+    Return the reference price of a market's auctions: the last auction price of the same grade and kind of window
+    within 7 days; else the grade's own; else None.
+    """
+    last = (
+        AuctionResult.objects.filter(
+            market__grade_id=market.grade_id,
+            market__window_kind=market.window_kind,
+            price_nano__isnull=False,
+            cleared_at__gt=at - timedelta(days=REFERENCE_DAYS),
+            cleared_at__lte=at,
+        )
+        .exclude(market_id=market.pk)
+        .order_by("-cleared_at", "-pk")
+        .values_list("price_nano", flat=True)
+        .first()
+    )
+    price = last if last is not None else market.grade.reference_price_nano
+    return price // market.tick_nano * market.tick_nano or None if price is not None else None
+
+
+def volatility_call(market: Market) -> timedelta:
+    """Return how long a call lasts that a collar has opened."""
+    return min(VOLATILITY_CALL, (market.call_closes_at - market.call_opens_at) or VOLATILITY_CALL)
+
+
+def markets_due(now: datetime) -> list[int]:
+    """Return the markets in which something waits: commands, a moment of the schedule, the gate, the window's start."""
+    queued = CommandQueue.objects.filter(market_id=OuterRef("pk"))
+    gate_open = Q(gate_closed_at__isnull=True, gate_closes_at__lte=now)
+    due = (
+        Q(phase="scheduled", call_opens_at__lte=now)
+        | Q(phase="call", call_closes_at__lte=now)
+        | Q(phase__in=["call", "continuous"]) & gate_open
+        | Q(phase="closed") & gate_open
+        | Q(phase="closed", gate_closed_at__isnull=False, window_start__lte=now)
+    )
+    rows = Market.objects.exclude(phase="settled").filter(due | Exists(queued))
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def offers_due() -> list[tuple[int, str]]:
+    """Return capacities to work on, with the state of their offers: to be offered in an open call, or taken back."""
+    rows = Offer.objects.filter(
+        Q(state=Offer.State.WAITING, market__phase__in=["call", "continuous"]) | Q(state=Offer.State.WITHDRAWING)
+    )
+    return list(rows.order_by("pk").values_list("pk", "state"))
+
+
+# --- what delivery, metering and settlement read -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LotFacts:
+    """One price lot of a contract."""
+
+    number: int
+    quantity_tokens: int
+    buyer_price_nano: int
+    seller_price_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContractFacts:
+    """A delivery contract as usage and settlement need it; `market_id` and `window` are None for a list contract."""
+
+    id: int
+    kind: str
+    market_id: int | None
+    grade_id: int
+    buyer_id: int
+    provider_id: int
+    quantity_tokens: int
+    window: Period | None
+    rate_tokens_per_minute: int
+    lots: tuple[LotFacts, ...]
+
+
+def contract_for(*, grade_id: int, buyer_id: int, provider_id: int, at: datetime) -> ContractFacts | None:
+    """
+    Return the contract that usage ending at `at` belongs to: the spot contract whose window holds `at`, else the
+    standing list contract of the two, else None.
+    """
+    rows = DeliveryContract.objects.filter(grade_id=grade_id, buyer_id=buyer_id, provider_id=provider_id)
+    row = rows.filter(kind="spot", window_start__lte=at, window_end__gt=at).first() or rows.filter(kind="list").first()
+    return _contract_facts(row) if row is not None else None
+
+
+def contract_facts(contract_id: int) -> ContractFacts:
+    """
+    Return a contract with its lots.
+
+    :raises DeliveryContract.DoesNotExist: there is none of that id.
+    """
+    return _contract_facts(DeliveryContract.objects.get(pk=contract_id))
+
+
+def contracts_of_market(market_id: int) -> list[ContractFacts]:
+    """Return the contracts of a market, by id."""
+    rows = DeliveryContract.objects.filter(market_id=market_id).prefetch_related("lots").order_by("pk")
+    return [_contract_facts(row) for row in rows]
+
+
+def _contract_facts(row: DeliveryContract) -> ContractFacts:
+    return ContractFacts(
+        id=row.pk,
+        kind=row.kind,
+        market_id=row.market_id,
+        grade_id=row.grade_id,
+        buyer_id=row.buyer_id,
+        provider_id=row.provider_id,
+        quantity_tokens=row.quantity_tokens,
+        window=row.window,
+        rate_tokens_per_minute=row.rate_tokens_per_minute,
+        lots=tuple(
+            LotFacts(lot.number, lot.quantity_tokens, lot.buyer_price_nano, lot.seller_price_nano)
+            for lot in sorted(row.lots.all(), key=lambda lot: lot.number)
+        ),
+    )
+
+
+def undelivered_tokens(contract_id: int) -> int:
+    """Return how many tokens of a contract its provider did not make available: withdrawn, or claimed and upheld."""
+    total = Shortfall.objects.filter(contract_id=contract_id).aggregate(total=Sum("quantity_tokens"))["total"] or 0
+    contract = DeliveryContract.objects.filter(pk=contract_id).values_list("quantity_tokens", flat=True).first() or 0
+    return min(int(total), contract)
+
+
+def markets_due_for_settlement(now: datetime) -> list[int]:
+    """Return the markets whose window and grace are over and which are not settled, the oldest first."""
+    rows = (
+        Market.objects.filter(phase=Market.Phase.DELIVERING, window_end__lte=now)
+        .order_by("window_end", "pk")
+        .values_list("pk", "window_end", "grade__grace_seconds")
+    )
+    return [pk for pk, end, grace in rows if end + timedelta(seconds=grace) <= now]
+
+
+def contracts_readable(actor: Actor) -> "QuerySet[DeliveryContract]":
+    """Return the contracts that an actor may see: those of either side, or all for operator and auditor."""
+    rows = DeliveryContract.objects.select_related("grade__model_card", "buyer", "provider", "market")
+    if actor.is_operator or actor.reads_everything:
+        return rows
+    return rows.filter(Q(buyer_id=actor.organization_id) | Q(provider_id=actor.organization_id))
+
+
+def served_by(contract: DeliveryContract) -> list[ContractDeployment]:
+    """Return where a contract is served now, the largest part first."""
+    rows = ContractDeployment.objects.select_related("deployment").filter(contract=contract, until__isnull=True)
+    return list(rows.order_by("-quantity_tokens", "pk"))
+
+
+def deliveries_of(provider_id: int) -> "QuerySet[ContractDeployment]":
+    """Return what a provider is to deliver, by deployment."""
+    return ContractDeployment.objects.select_related(
+        "deployment", "contract__grade__model_card", "contract__buyer", "contract__market"
+    ).filter(contract__provider_id=provider_id, until__isnull=True)
+
+
+def offer_of(capacity_id: int) -> Offer | None:
+    """Return what became of the wish to sell a capacity."""
+    return Offer.objects.filter(pk=capacity_id).first()
+

@@ -1,0 +1,50 @@
+"""
+What happens in the background. Every task finds what is due in the rows, so a lost or doubled message does no harm.
+"""
+
+from functools import partial
+
+from celery import shared_task
+
+from core import clock
+from core.transactions import durable
+from exchange import queries
+from exchange.actions import advance as advancing
+from exchange.actions import gate, markets, offers
+from exchange.actions.hints import send
+from exchange.models import Offer
+
+
+@shared_task(name="exchange.tasks.sweep")
+def sweep() -> int:
+    """Hint every market in which something is due, and work on offers."""
+    due = queries.markets_due(clock.now())
+    for market_id in due:
+        send(market_id)
+    work_on_offers()
+    return len(due)
+
+
+@shared_task(name="exchange.tasks.advance_market")
+def advance_market(market_id: int) -> None:
+    """Do what is due in a market: its commands and phases, then its gate, then the start of its delivery."""
+    durable(lambda: advancing.advance(market_id=market_id, now=clock.now()))
+    durable(lambda: gate.close_gate(market_id=market_id, now=clock.now()))
+    durable(lambda: gate.begin_delivery(market_id=market_id, now=clock.now()))
+    work_on_offers()
+
+
+@shared_task(name="exchange.tasks.schedule_markets")
+def schedule_markets() -> int:
+    """Create the markets that the grades' schedules want."""
+    return len(durable(lambda: markets.schedule_markets(now=clock.now())))
+
+
+def work_on_offers() -> None:
+    """Offer what has waited for its call, and finish what is being withdrawn, one capacity at a time."""
+    for capacity_id, state in queries.offers_due():
+        work = offers.make_offer if state == Offer.State.WAITING else offers.finish_withdrawal
+        try:
+            durable(partial(work, capacity_id=capacity_id, now=clock.now()))
+        except offers.OfferNotWaiting:
+            continue  # another worker was quicker
