@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from billing import views
 from billing.api import charges, ledger
 
 api_urlpatterns = [
@@ -10,4 +11,11 @@ api_urlpatterns = [
     path("deposits", ledger.Deposits.as_view()),
     path("charges", charges.Charges.as_view()),
 ]
-urlpatterns: list[object] = []
+
+urlpatterns = [
+    path("invoices", views.invoices, name="invoices"),
+    path("invoices/<int:document_id>", views.invoice, name="invoice"),
+    path("statements", views.statements, name="statements"),
+    path("statements/<int:document_id>", views.statement, name="statement"),
+    path("account", views.account, name="account"),
+]
