@@ -126,6 +126,8 @@ class _Shown(TypedDict):
 
 if TYPE_CHECKING:
     ShownInvoice = WithAnnotations[Invoice, _Shown]
+else:
+    ShownInvoice = Invoice
 
 
 def invoices_readable(organizations: "QuerySet[Organization]") -> "QuerySet[ShownInvoice]":

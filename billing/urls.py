@@ -1,15 +1,30 @@
 """Addresses of billing."""
 
-from django.urls import path
+from django.urls import URLPattern, path
 
 from billing import views
-from billing.api import charges, ledger
+from billing.api import charges, invoices, ledger
+
+
+def documents(name: str, side: str) -> list[URLPattern]:
+    """Return the addresses of one side's documents."""
+    detail = f"{name}/<int:invoice_id>"
+    return [
+        path(name, invoices.Documents.as_view(side=side)),
+        path(detail, invoices.DocumentDetail.as_view(side=side)),
+        path(f"{detail}.pdf", invoices.DocumentPdf.as_view(side=side)),
+        path(f"{detail}.csv", invoices.DocumentCsv.as_view(side=side)),
+        path(f"{detail}/charges", invoices.DocumentCharges.as_view(side=side)),
+        path(f"{detail}/charges.csv", invoices.DocumentChargesCsv.as_view(side=side)),
+    ]
 
 api_urlpatterns = [
     path("balance", ledger.Balance.as_view()),
     path("transfers", ledger.Transfers.as_view()),
     path("deposits", ledger.Deposits.as_view()),
     path("charges", charges.Charges.as_view()),
+    *documents("invoices", "buyer"),
+    *documents("statements", "provider"),
 ]
 
 urlpatterns = [

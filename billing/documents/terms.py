@@ -1,0 +1,121 @@
+"""
+The fixed words of documents, in Chinese and English.
+
+They stand here and not in the message catalogues, because an issued document must not read otherwise after a
+translation is improved: a change of wording is a change of this file.
+"""
+
+from enum import StrEnum
+
+
+class Language(StrEnum):
+    """The languages of documents."""
+
+    ZH = "zh"
+    EN = "en"
+
+
+_TERMS: dict[str, tuple[str, str]] = {
+    "title.invoice": ("账单", "Invoice"),
+    "title.statement": ("结算单", "Settlement statement"),
+    "title.credit_note": ("贷项通知单", "Credit note"),
+    "title.debit_note": ("借项通知单", "Debit note"),
+    "house": ("词元 · 推理算力现货交易所", "Ciyuan – spot exchange for inference tokens"),
+    "number": ("编号", "Number"),
+    "issued": ("出具日期", "Issued"),
+    "period": ("账期", "Period"),
+    "cycle": ("结算方式", "Billed"),
+    "cycle.settlement": ("按交割结算", "per settlement"),
+    "cycle.daily": ("按日", "daily"),
+    "cycle.weekly": ("按周", "weekly"),
+    "cycle.monthly": ("按月", "monthly"),
+    "currency": ("币种", "Currency"),
+    "cny": ("人民币（含税）", "CNY, VAT included"),
+    "refers_to": ("对应原单", "Corrects"),
+    "seller": ("销售方", "Seller"),
+    "buyer": ("购买方", "Buyer"),
+    "operator": ("交易所（购买方）", "Exchange (buyer)"),
+    "provider": ("供应方（销售方）", "Provider (seller)"),
+    "tax_number": ("纳税人识别号", "Tax number"),
+    "address": ("地址", "Address"),
+    "phone": ("电话", "Phone"),
+    "bank": ("开户银行", "Bank"),
+    "account": ("银行账号", "Account"),
+    "separator": (" · ", ", "),
+    "separator.title": (" · ", " – "),
+    "column.number": ("序号", "No."),
+    "column.item": ("项目", "Item"),
+    "column.tokens": ("词元用量（原始）", "Raw tokens"),
+    "column.standard": ("标准词元", "Standard tokens"),
+    "column.price": ("单价", "Unit price"),
+    "column.price_unit": ("元/词元", "¥/token"),
+    "column.million": ("元/百万", "¥/million"),
+    "column.amount": ("金额（元）", "Amount (¥)"),
+    "kind.used": ("已交割推理服务", "Delivered inference"),
+    "kind.unused": ("未使用词元（照付不议）", "Unused (take-or-pay)"),
+    "kind.undelivered": ("未交付词元", "Undelivered tokens"),
+    "kind.overage": ("合约外超量", "Usage beyond contract"),
+    "kind.list": ("按目录价使用", "Usage at list price"),
+    "kind.trading_difference": ("买卖差价", "Trading difference"),
+    "kind.penalty": ("违约金", "Penalty"),
+    "kind.platform_fee": ("平台服务费", "Platform fee"),
+    "token.input": ("输入", "input"),
+    "token.cached_input": ("缓存输入", "cached input"),
+    "token.output": ("输出", "output"),
+    "token.reasoning": ("推理输出", "reasoning"),
+    "token.image_input": ("图像输入", "image input"),
+    "token.audio_input": ("音频输入", "audio input"),
+    "token.video_input": ("视频输入", "video input"),
+    "contract": ("合约 {contract}", "Contract {contract}"),
+    "lot": ("批次 {lot}", "lot {lot}"),
+    "market": ("市场 {market}", "market {market}"),
+    "auction": ("集合竞价 {auction}", "auction {auction}"),
+    "take_or_pay": ("照付不议：计收价款的 {share}", "take-or-pay: {share} of the price is kept"),
+    "undelivered": ("未交付，不计费", "not delivered, not charged"),
+    "supply_total": ("服务金额合计", "Services, total"),
+    "fee_total": ("平台服务费合计", "Platform fees, total"),
+    "net": ("不含税金额", "Net"),
+    "tax": ("税额（增值税 {rate}）", "VAT {rate}"),
+    "gross": ("价税合计", "Gross"),
+    "rounding": ("其中：取整到分", "of which rounding to the fen"),
+    "capitals": ("大写", "In capitals"),
+    "total.invoice": ("应付总额", "Total"),
+    "total.statement": ("应结算金额", "Payable to provider"),
+    "total.credit_note": ("贷记金额", "Credited"),
+    "total.debit_note": ("补记金额", "Debited"),
+    "to_invoice": ("请贵司向交易所开具发票金额", "To be invoiced to the exchange"),
+    "prepaid": ("已由预付款支付", "Paid from deposit"),
+    "due": ("待付金额", "Amount due"),
+    "due_on": ("付款期限", "Due on"),
+    "state.paid": ("已结清", "Settled"),
+    "state.due": ("待付款", "Payment due"),
+    "note.prices": (
+        "所有价格与金额均含增值税。标准词元（{version}）按公布公式计量推理计算量，不代表质量或速度。",
+        "All prices and amounts include VAT. A standard token ({version}) measures nominal computing work by a"
+        " published formula; it says nothing of quality or speed."),
+    "note.rounding": (
+        "各行金额先按微元精确汇总，总额一次四舍五入到分，再按最大余数法分配到各行，故各行之和等于总额。",
+        "Lines are summed exactly and rounded to the fen once; printed lines are apportioned by largest remainder and "
+        "add up to the total."),
+    "note.not_tax_invoice.buyer": (
+        "本账单不是发票；数电发票另行开具。",
+        "This bill is not a Chinese tax invoice (发票); that one is issued separately."),
+    "note.not_tax_invoice.provider": (
+        "本结算单不是发票；请按“请贵司向交易所开具发票金额”开具发票，平台服务费由交易所另行开票。",
+        "This statement is not a tax invoice (发票): please invoice the amount named above; the exchange invoices its"
+        " fee separately."),
+    "note.drill": (
+        "每行可在线追溯至合约、批次、成交与计量事件：",
+        "Each line can be traced online to contract, lot, trade and metered events: "),
+    "page": ("第 {page} 页，共 {pages} 页", "page {page} of {pages}"),
+    "shanghai": ("北京时间", "Beijing time"),
+}
+
+
+def term(name: str, language: Language, **values: str) -> str:
+    """Return a document's fixed wording; an unknown token class or kind stands for itself."""
+    pair = _TERMS.get(name)
+    if pair is None:
+        return name.rpartition(".")[2].replace("_", " ")
+    text = pair[0] if language is Language.ZH else pair[1]
+    return text.format(**values) if values else text
