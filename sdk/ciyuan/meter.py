@@ -188,7 +188,11 @@ class Meter:
         }
 
     def add(self, event: Mapping[str, Any]) -> str:
-        """Keep a CloudEvent; one without id, source or time gets them here, once."""
+        """
+        Keep a CloudEvent; one without id, source or time gets them here, once.
+
+        With a time of None it is sent without: the exchange gives it one, the same whenever the event is sent again.
+        """
         return self.add_many([event])[0]
 
     def add_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -213,8 +217,12 @@ class Meter:
         whole = {"specversion": "1.0", "type": EVENT_TYPE, **event}
         whole["id"] = str(whole.get("id") or uuid4().hex)
         whole["source"] = str(whole.get("source") or self.source)
-        when = whole.get("time")
-        whole["time"] = when.isoformat() if isinstance(when, datetime) else (when or self._now().isoformat())
+        if "time" not in whole:
+            whole["time"] = self._now()
+        if whole["time"] is None:
+            del whole["time"]
+        elif isinstance(whole["time"], datetime):
+            whole["time"] = whole["time"].isoformat()
         return whole
 
     # -- sending ------------------------------------------------------------------------------------------------------

@@ -69,7 +69,6 @@ class Organizations(Resource[Mode]):
         body = _given(kind=kind, name=name, name_zh=name_zh, control_group=control_group, allows_overage=overage)
         return write("POST", "/v1/organizations", r.Organization, body, idempotency_key=idempotency_key)
 
-
     @endpoint
     def invite(
         self,
