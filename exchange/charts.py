@@ -26,12 +26,20 @@ class AuctionChart:
     supply_path: str
     price_marks: list[AxisMark]
     quantity_marks: list[AxisMark]
-    unit_divisor: int
+    unit_label: str
     cross_x: float | None
     cross_y: float | None
 
 
-def auction_chart(levels: Sequence[Level], *, price_nano: int | None, volume_tokens: int) -> AuctionChart | None:
+#: Large units of a quantity axis, the largest first: size and label.
+Units = Sequence[tuple[int, str]]
+ENGLISH_UNITS: Units = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+CHINESE_UNITS: Units = ((10**12, "万亿"), (10**8, "亿"), (10**4, "万"))
+
+
+def auction_chart(
+    levels: Sequence[Level], *, price_nano: int | None, volume_tokens: int, units: Units = ENGLISH_UNITS
+) -> AuctionChart | None:
     """Return what the template draws; None without two different prices or quantities to draw."""
     if len(levels) < 2:
         return None
@@ -61,7 +69,7 @@ def auction_chart(levels: Sequence[Level], *, price_nano: int | None, volume_tok
     demand += f"H{RIGHT}"
     price_step = _round_step(high - low, 5)
     first = -(-low // price_step) * price_step
-    divisor = next((unit for unit in (10**12, 10**9, 10**6, 10**3) if most >= unit), 1)
+    divisor, label = next(((size, name) for size, name in units if most >= size), (1, ""))
     return AuctionChart(
         demand_path=demand,
         supply_path=supply,
@@ -69,7 +77,7 @@ def auction_chart(levels: Sequence[Level], *, price_nano: int | None, volume_tok
             AxisMark(x(price), format_price_per_million(price)) for price in range(first, high + 1, price_step)
         ],
         quantity_marks=[AxisMark(y(quantity), _plain(quantity, divisor)) for quantity in range(0, top + 1, step)],
-        unit_divisor=divisor,
+        unit_label=label,
         cross_x=None if price_nano is None else x(price_nano),
         cross_y=None if price_nano is None else y(volume_tokens),
     )
@@ -79,7 +87,8 @@ def _round_step(span: int, parts: int) -> int:
     """Return 1, 2 or 5 × a power of ten, such that about `parts` of them make the span."""
     rough = max(1, span // parts)
     power = 10 ** (len(str(rough)) - 1)
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    factor = next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return factor * power
 
 
 def _plain(quantity: int, divisor: int) -> str:

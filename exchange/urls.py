@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from exchange import views
 from exchange.api import capacity, contracts, markets, orders
 
 api_urlpatterns = [
@@ -25,4 +26,13 @@ api_urlpatterns = [
     path("deliveries", contracts.Deliveries.as_view()),
 ]
 
-urlpatterns = [path(".well-known/ciyuan-keys.json", contracts.SigningKeys.as_view())]
+urlpatterns = [
+    path(".well-known/ciyuan-keys.json", contracts.SigningKeys.as_view()),
+    path("", views.home, name="home"),
+    path("markets", views.markets, name="markets"),
+    path("markets/<int:market_id>", views.market, name="market"),
+    path("auctions", views.auctions, name="auctions"),
+    path("orders", views.orders, name="orders"),
+    path("contracts", views.contracts, name="contracts"),
+    path("contracts/<int:contract_id>", views.contract, name="contract"),
+]

@@ -1,0 +1,127 @@
+"""Named reads behind the pages: a few queries a page, however much there is to show."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import zstandard
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.utils.translation import get_language, gettext
+
+from core.money import LOT_TOKENS
+from exchange.charts import CHINESE_UNITS, ENGLISH_UNITS, AuctionChart, auction_chart
+from exchange.domain.auction import Determination
+from exchange.domain.curves import Level, Order, curves
+from exchange.domain.explain import explain
+from exchange.models import AuctionBook, AuctionResult, Market
+from providers.models import Grade
+
+OPEN_PHASES = ("scheduled", "call", "continuous", "closed", "delivering")
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Supply and demand of a book: the levels, and their drawing where there are enough of them."""
+
+    levels: Sequence[Level]
+    chart: AuctionChart | None
+
+
+def with_last_auction(rows: "QuerySet[Market]") -> "QuerySet[Market]":
+    """Add each market's last auction: its id, price, volume and rule."""
+    last = AuctionResult.objects.filter(market=OuterRef("pk")).order_by("-sequence")
+    return rows.select_related("grade").annotate(
+        auction_id=Subquery(last.values("pk")[:1]),
+        auction_price_nano=Subquery(last.values("price_nano")[:1]),
+        auction_volume_tokens=Subquery(last.values("volume_tokens")[:1]),
+        auction_rule=Subquery(last.values("rule")[:1]),
+    )
+
+
+def markets_on_show(*, now: datetime, grade: str = "", phase: str = "") -> "QuerySet[Market]":
+    """Return markets that are open or near, the next to close first; by grade and phase if named."""
+    rows = Market.objects.all()
+    if grade:
+        rows = rows.filter(grade__slug=grade)
+    if phase:
+        rows = rows.filter(phase=phase).order_by("-window_start", "pk")
+    else:
+        rows = rows.filter(
+            Q(phase__in=OPEN_PHASES, call_opens_at__lte=now + timedelta(days=2))
+            | Q(phase="settled", window_end__gte=now - timedelta(hours=1))
+        ).order_by("call_closes_at", "pk")
+    return with_last_auction(rows)
+
+
+def next_call(*, now: datetime) -> Market | None:
+    """Return the market whose call closes next."""
+    rows = Market.objects.filter(phase="call", call_closes_at__gt=now).select_related("grade")
+    return rows.order_by("call_closes_at", "pk").first()
+
+
+def past_auctions(*, grade_id: int | None = None) -> "QuerySet[AuctionResult]":
+    """Return auctions with their markets, the latest first."""
+    rows = AuctionResult.objects.select_related("market__grade").order_by("-pk")
+    return rows if grade_id is None else rows.filter(market__grade_id=grade_id)
+
+
+def phase_counts() -> dict[str, int]:
+    """Return how many markets are in each phase."""
+    rows = Market.objects.values_list("phase").annotate(count=Count("pk"))
+    return dict(rows.order_by("phase"))
+
+
+def book_of_auction(auction: AuctionResult) -> dict[str, Any] | None:
+    """Return an auction's anonymised book as `manage.py clear_book` reads it: prices in ticks, quantities in lots."""
+    row = AuctionBook.objects.filter(pk=auction.pk).first()
+    if row is None:
+        return None
+    content: dict[str, Any] = msgspec.json.decode(zstandard.decompress(bytes(row.content)))
+    return content
+
+
+def curves_of_auction(auction: AuctionResult, tick_nano: int) -> Curves:
+    """Return supply and demand of an auction's book, and their drawing."""
+    book = book_of_auction(auction)
+    if book is None:
+        return Curves([], None)
+    levels = curves(_orders(book["bids"], tick_nano), _orders(book["asks"], tick_nano))
+    units = CHINESE_UNITS if (get_language() or "").startswith("zh") else ENGLISH_UNITS
+    chart = auction_chart(levels, price_nano=auction.price_nano, volume_tokens=auction.volume_tokens, units=units)
+    return Curves(levels, chart)
+
+
+def _orders(rows: Iterable[Sequence[int | None]], tick_nano: int) -> list[Order]:
+    return [(None if tick is None else tick * tick_nano, (lots or 0) * LOT_TOKENS) for tick, lots in rows]
+
+
+def sentences_of(auction: AuctionResult, *, price: Callable[[int], str], quantity: Callable[[int], str]) -> list[str]:
+    """Return why the auction cleared where it did, in the reader's language."""
+    determination = msgspec.convert(auction.figures, Determination)
+    tick_nano = auction.market.tick_nano
+    return [
+        sentence.text(
+            gettext,
+            price=lambda tick: price(tick * tick_nano),
+            quantity=lambda lots: quantity(lots * LOT_TOKENS),
+        )
+        for sentence in explain(determination)
+    ]
+
+
+def grades_with_markets() -> list[tuple[str, str]]:
+    """Return slug and name of the grades that have markets."""
+    rows = Grade.objects.filter(markets__isnull=False).distinct().order_by("slug")
+    return [(grade.slug, localized_name(grade)) for grade in rows]
+
+
+def localized_name(grade: Grade) -> str:
+    """Return a grade's name in the reader's language."""
+    return grade.name_zh if grade.name_zh and (get_language() or "").startswith("zh") else grade.name
+
+
+def markets_by_id(market_ids: Collection[int]) -> dict[int, Market]:
+    """Return these markets with their grades."""
+    return {row.pk: row for row in Market.objects.select_related("grade").filter(pk__in=market_ids)}
