@@ -18,6 +18,7 @@ def documents(name: str, side: str) -> list[URLPattern]:
         path(f"{detail}/charges.csv", invoices.DocumentChargesCsv.as_view(side=side)),
     ]
 
+
 api_urlpatterns = [
     path("balance", ledger.Balance.as_view()),
     path("transfers", ledger.Transfers.as_view()),
@@ -30,7 +31,11 @@ api_urlpatterns = [
 urlpatterns = [
     path("invoices", views.invoices, name="invoices"),
     path("invoices/<int:document_id>", views.invoice, name="invoice"),
+    path("invoices/<int:document_id>.pdf", views.invoice_file, {"suffix": "pdf"}, name="invoice-pdf"),
+    path("invoices/<int:document_id>.csv", views.invoice_file, {"suffix": "csv"}, name="invoice-csv"),
     path("statements", views.statements, name="statements"),
     path("statements/<int:document_id>", views.statement, name="statement"),
+    path("statements/<int:document_id>.pdf", views.statement_file, {"suffix": "pdf"}, name="statement-pdf"),
+    path("statements/<int:document_id>.csv", views.statement_file, {"suffix": "csv"}, name="statement-csv"),
     path("account", views.account, name="account"),
 ]

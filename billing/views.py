@@ -3,9 +3,12 @@
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import get_language
 from django.views.decorators.http import require_GET
 
 from billing import queries
+from billing.documents import pdf, table
+from billing.documents.terms import Language
 from billing.models import Invoice
 from identity.access import Actor
 from identity.pages import require_actor
@@ -36,6 +39,36 @@ def _document(request: HttpRequest, actor: Actor, side: str, document_id: int) -
             "notes": Invoice.objects.filter(refers_to=document).order_by("pk"),
         },
     )
+
+
+def _file(actor: Actor, side: str, document_id: int, suffix: str) -> HttpResponse:
+    rows = queries.invoices_readable(actor.organizations_readable()).filter(side=side)
+    document = rows.select_related("refers_to").filter(pk=document_id).first()
+    if document is None:
+        raise Http404
+    if suffix == "csv":
+        text = table.as_csv(table.INVOICE_COLUMNS, table.invoice_rows(document))
+        response = HttpResponse(text, content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = f'attachment; filename="{document.number}.csv"'
+        return response
+    language = Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
+    response = HttpResponse(pdf.render(document, language), content_type="application/pdf")
+    response["Content-Disposition"] = f'inline; filename="{document.number}-{language.value}.pdf"'
+    return response
+
+
+@require_GET
+@require_actor("read")
+def invoice_file(request: HttpRequest, actor: Actor, document_id: int, suffix: str) -> HttpResponse:
+    """One invoice as PDF, in the language of the page, or CSV."""
+    return _file(actor, BUYER, document_id, suffix)
+
+
+@require_GET
+@require_actor("read")
+def statement_file(request: HttpRequest, actor: Actor, document_id: int, suffix: str) -> HttpResponse:
+    """One settlement statement as PDF, in the language of the page, or CSV."""
+    return _file(actor, PROVIDER, document_id, suffix)
 
 
 @require_GET

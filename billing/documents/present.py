@@ -39,6 +39,16 @@ def token_order(name: str) -> tuple[int, str]:
     return (TOKEN_ORDER.index(name) if name in TOKEN_ORDER else len(TOKEN_ORDER), name)
 
 
+def decimals(number: str) -> int:
+    """Return how many decimals a plain decimal is written with."""
+    return len(number.partition(".")[2])
+
+
+def aligned(number: str, places: int) -> str:
+    """Return a plain decimal with `places` decimals, so that digits stand below each other."""
+    return number + ("" if "." in number or not places else ".") + "0" * (places - decimals(number))
+
+
 def percent(thousandths: int) -> str:
     """Return thousandths as percent: 60 → 6%, 65 → 6.5%."""
     return f"{thousandths / 10:g}%"
@@ -67,7 +77,8 @@ class Presenter:
         self.language = language
         self.address = address
         self.lines: Sequence[InvoiceLine] = list(invoice.lines.order_by("number"))
-        self.decimals = max((len(format_price(line.price_nano).partition(".")[2]) for line in self.lines), default=0)
+        self.price_decimals = max((decimals(format_price(line.price_nano)) for line in self.lines), default=0)
+        self.token_decimals = max((decimals(format_tokens(line.quantity_micro_st)) for line in self.lines), default=0)
         self.taxes: Sequence[InvoiceTax] = list(invoice.taxes.order_by("-section", "-vat_thousandths"))
 
     def say(self, name: str, **values: str) -> str:
@@ -135,15 +146,11 @@ class Presenter:
             "details": self.item_details(line),
             "tokens": [[self.say(f"token.{name}"), f"{line.tokens[name]:,}"]
                        for name in sorted(line.tokens, key=token_order) if line.tokens[name]],
-            "standard": "" if fee else thousands(format_tokens(line.quantity_micro_st)),
-            "price": "" if fee else self.aligned(format_price(line.price_nano)),
+            "standard": "" if fee else thousands(aligned(format_tokens(line.quantity_micro_st), self.token_decimals)),
+            "price": "" if fee else aligned(format_price(line.price_nano), self.price_decimals),
             "million": "" if fee else thousands(format_price_per_million(line.price_nano)),
             "amount": yuan(line.printed_micro),
         }
-
-    def aligned(self, price: str) -> str:
-        """Return a price with as many decimals as the document's longest has, so that digits stand below each other."""
-        return price.ljust(price.find(".") + 1 + self.decimals, "0") if "." in price else price
 
     def item_title(self, line: InvoiceLine) -> str:
         """Return what a line is for."""

@@ -11,7 +11,7 @@ from django.db import transaction
 from billing.actions.invoices import issue_invoices
 from billing.domain.charges import ChargeKind
 from tests.billing.given import charge_input, given_charges
-from tests.given import NOW, given_api, given_organization
+from tests.given import NOW, given_api, given_organization, given_user
 
 pytestmark = pytest.mark.django_db
 
@@ -125,3 +125,12 @@ def test_the_pdf_reads_in_both_languages_and_is_the_same_each_time(documents, bu
     text = pdf_text(first.content)
     assert [word for word in words if word not in text] == []
     assert api.get(f"/v1/invoices/{documents[0].pk}.pdf?language=fr").json()["field"] == "language"
+
+
+def test_a_signed_in_person_gets_the_files_of_the_own_organization(documents, buyer, client):
+    invoice, statement = documents
+    client.force_login(given_user(buyer))
+    for suffix, kind in (("pdf", "application/pdf"), ("csv", "text/csv; charset=utf-8")):
+        answer = client.get(f"/invoices/{invoice.pk}.{suffix}")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, kind)
+        assert client.get(f"/statements/{statement.pk}.{suffix}").status_code == 404
