@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exchange.domain.auction import Determination, determine_price
-from exchange.domain.sides import INT64_MAX, Bool, Int64, InvalidBook, Side, refuse_overflow
+from exchange.domain.sides import INT64_MAX, Int64, InvalidBook, Side
 
 
 class Margin(StrEnum):
@@ -55,51 +55,44 @@ def clear(bids: Side, asks: Side, reference_tick: int | None, *, margin: Margin 
 
 def allocate(bids: Side, asks: Side, price: Determination, *, margin: Margin = Margin.TIME) -> tuple[Int64, Int64]:
     """
-    Return the lots filled of each bid and of each ask, in the order given; each side adds up to the volume.
+    Return the lots filled of each bid and of each ask, in the order given, for the price determined from these sides.
 
-    :raises InvalidBook: if a side cannot fill the volume at this price.
+    Everyone at or better than the price is filled; then the surplus is cut from the side that has one, at its margin.
+    So each side adds up to the volume (less what accepted blocks take of it).
     """
     if price.price_tick is None:
         return np.zeros(len(bids), dtype=np.int64), np.zeros(len(asks), dtype=np.int64)
-    refuse_overflow(bids.lots)
-    refuse_overflow(asks.lots)
-    tick, volume = price.price_tick, price.volume_lots
-    return (
-        _fill(bids, bids.ticks > tick, bids.ticks == tick, volume, buying=True, margin=margin),
-        _fill(asks, asks.ticks < tick, asks.ticks == tick, volume, buying=False, margin=margin),
-    )
+    # A product with the mask is four times as fast as `np.where`.
+    bid_fills: Int64 = bids.lots * (bids.ticks >= price.price_tick)
+    ask_fills: Int64 = asks.lots * (asks.ticks <= price.price_tick)
+    if price.surplus_lots > 0:
+        _cut(bids, bid_fills, price.price_tick, price.surplus_lots, buying=True, margin=margin)
+    elif price.surplus_lots < 0:
+        _cut(asks, ask_fills, price.price_tick, -price.surplus_lots, buying=False, margin=margin)
+    return bid_fills, ask_fills
 
 
-def _fill(side: Side, better: Bool, level: Bool, volume: int, *, buying: bool, margin: Margin) -> Int64:
-    """Deal `volume` lots to the orders `better` than the price, then to those exactly at it."""
-    fills: Int64 = side.lots * better  # four times as fast as `np.where`
-    rest = volume - int(fills.sum())
-    if rest > 0:
-        places = np.flatnonzero(level)
-        fills[places] = _share(side, places, rest, margin)
-    elif rest < 0:  # the margin lies among the better orders: there are more market orders than volume, say
-        fills[:] = 0
-        rest = volume
-        key = side.ticks if buying else -side.ticks
-        for limit in np.unique(key[better])[::-1]:
-            places = np.flatnonzero(key == limit)
-            at_limit = int(side.lots[places].sum())
-            if at_limit >= rest:
-                fills[places] = _share(side, places, rest, margin)
-                break
-            fills[places] = side.lots[places]
-            rest -= at_limit
-    return fills
+def _cut(side: Side, fills: Int64, tick: int, excess: int, *, buying: bool, margin: Margin) -> None:
+    """Take `excess` lots out of the fills of a side, from the price towards better limits."""
+    at_price = np.flatnonzero(side.ticks == tick)
+    if (available := int(side.lots[at_price].sum())) >= excess:
+        fills[at_price] = _share(side, at_price, available - excess, margin)
+        return
+    # Not even without those at the price: more market orders than volume, say.
+    limits = np.unique(side.ticks[fills > 0])
+    for limit in limits if buying else limits[::-1]:
+        places = np.flatnonzero(side.ticks == limit)
+        available = int(side.lots[places].sum())
+        fills[places] = _share(side, places, max(0, available - excess), margin)
+        excess -= available
+        if excess <= 0:
+            return
+    raise InvalidBook("This price was not determined from this book.")
 
 
 def _share(side: Side, places: npt.NDArray[np.intp], rest: int, margin: Margin) -> Int64:
     """Return what each of the orders at `places`, all of one price, gets of `rest` lots."""
     lots = side.lots[places]
-    available = int(lots.sum())
-    if available == rest:
-        return lots
-    if available < rest:
-        raise InvalidBook("The book cannot fill the volume at this price.")
     if side.sequence is not None:
         order = np.argsort(side.sequence[places], kind="stable")
         by_time = np.empty_like(order)
@@ -113,15 +106,15 @@ def _share(side: Side, places: npt.NDArray[np.intp], rest: int, margin: Margin) 
     displayed = np.minimum(side.displayed_lots[places], lots)[order]
     hidden = lots[order] - displayed
     shown = int(displayed.sum())
-    if rest <= shown:
-        return split(displayed, rest)[by_time]
-    return (displayed + split(hidden, rest - shown))[by_time]
+    dealt: Int64 = split(displayed, rest) if rest <= shown else displayed + split(hidden, rest - shown)
+    return dealt[by_time]
 
 
 def in_time_order(lots: Int64, rest: int) -> Int64:
     """Return `rest` lots dealt to the first until it is full, then to the next; `rest` is at most the sum of `lots`."""
     before = np.cumsum(lots) - lots
-    return np.minimum(np.maximum(rest - before, 0), lots)
+    dealt: Int64 = np.minimum(np.maximum(rest - before, 0), lots)
+    return dealt
 
 
 def pro_rata(lots: Int64, rest: int) -> Int64:

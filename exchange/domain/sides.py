@@ -6,8 +6,8 @@ A side is one array of limits in ticks and one of lots, an order a place. A mark
 case of its own. All arithmetic is exact int64: a side whose lots could leave that range is refused, never wrapped.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -128,6 +128,18 @@ class Curves:
         """What would be left over at each tick, positive where it is bids. It never rises from one tick to the next."""
         return self.bid_lots - self.ask_lots
 
+    def with_market_lots(self, bid_lots: int, ask_lots: int) -> "Curves":
+        """Return the curves with so many lots more that buy and sell at every price."""
+        if not bid_lots and not ask_lots:
+            return self
+        return replace(
+            self,
+            bid_lots=self.bid_lots + bid_lots,
+            ask_lots=self.ask_lots + ask_lots,
+            market_bid_lots=self.market_bid_lots + bid_lots,
+            market_ask_lots=self.market_ask_lots + ask_lots,
+        )
+
     def candidate(self, place: int) -> Candidate:
         """Return the figures of the limit at `place`."""
         return Candidate(int(self.ticks[place]), int(self.bid_lots[place]), int(self.ask_lots[place]))
@@ -141,65 +153,89 @@ class Curves:
         return Candidate(tick, buying, selling)
 
 
-def curves_of(bids: Side, asks: Side) -> Curves:
+def curves_of(bids: Side, asks: Side, *, also: Sequence[int] = ()) -> Curves:
     """
-    Add up both sides at each of their limits, exactly.
+    Add up both sides at each of their limits, and at the ticks `also` given, exactly.
 
     :raises InvalidBook: for an order of less than one lot or a limit beyond `LAST_TICK`.
     :raises BookTooLarge: if the lots of a side do not fit 64 bits together.
     """
-    bid_ticks, bid_lots, market_bid_lots, best_bid_tick = _limits(bids, market=MARKET)
-    ask_ticks, ask_lots, market_ask_lots, best_ask_tick = _limits(asks, market=-MARKET)
-    ends = [int(end) for ticks in (bid_ticks, ask_ticks) if ticks.size for end in (ticks.min(), ticks.max())]
+    buying, selling = _limits(bids, market=MARKET), _limits(asks, market=-MARKET)
+    ends = [*also, *(end for side in (buying, selling) if side.ticks.size for end in (side.best_tick, side.worst_tick))]
     if not ends:
         none = np.zeros(0, dtype=np.int64)
-        return Curves(none, none, none, market_bid_lots, market_ask_lots, None, None)
+        return Curves(none, none, none, buying.market_lots, selling.market_lots, None, None)
     lowest, highest = min(ends), max(ends)
     if lowest < -LAST_TICK or highest > LAST_TICK:
         raise InvalidBook(f"A limit lies beyond ±{LAST_TICK} ticks.")
 
-    levels = 4 * (bid_ticks.size + ask_ticks.size) + 1024
+    more = np.array(also, dtype=np.int64)
+    levels = 4 * (len(bids) + len(asks)) + 1024
     if highest - lowest < levels:
         base = 0 if lowest >= 0 and highest < levels else lowest  # at 0 the ticks themselves are the places
         bids_at, asks_at = (
-            _histogram(ticks - base if base else ticks, lots, highest - base + 1)
-            for ticks, lots in ((bid_ticks, bid_lots), (ask_ticks, ask_lots))
+            side.histogram(side.ticks - base if base else side.ticks, highest - base + 1, side.worst_tick - base)
+            for side in (buying, selling)
         )
-        used = np.flatnonzero(bids_at | asks_at)
+        in_book = bids_at | asks_at
+        in_book[more - base] = 1
+        used = np.flatnonzero(in_book)
         ticks, bids_at, asks_at = used + base, bids_at[used], asks_at[used]
     else:  # few orders far apart: only here are limits sorted
-        ticks, places = np.unique(np.concatenate((bid_ticks, ask_ticks)), return_inverse=True)
-        bids_at = _histogram(places[: bid_ticks.size], bid_lots, ticks.size)
-        asks_at = _histogram(places[bid_ticks.size :], ask_lots, ticks.size)
+        ticks, places = np.unique(np.concatenate((buying.ticks, selling.ticks, more)), return_inverse=True)
+        asks_from, more_from = buying.ticks.size, buying.ticks.size + selling.ticks.size
+        bids_at, asks_at = (
+            side.histogram(of_side, ticks.size, int(np.searchsorted(ticks, side.worst_tick)))
+            for side, of_side in ((buying, places[:asks_from]), (selling, places[asks_from:more_from]))
+        )
     return Curves(
         ticks=ticks,
-        bid_lots=market_bid_lots + np.cumsum(bids_at[::-1])[::-1],
-        ask_lots=market_ask_lots + np.cumsum(asks_at),
-        market_bid_lots=market_bid_lots,
-        market_ask_lots=market_ask_lots,
-        best_bid_tick=best_bid_tick,
-        best_ask_tick=best_ask_tick,
+        bid_lots=buying.market_lots + np.cumsum(bids_at[::-1])[::-1],
+        ask_lots=selling.market_lots + np.cumsum(asks_at),
+        market_bid_lots=buying.market_lots,
+        market_ask_lots=selling.market_lots,
+        best_bid_tick=buying.best_tick if buying.ticks.size else None,
+        best_ask_tick=selling.best_tick if selling.ticks.size else None,
     )
 
 
-def _limits(side: Side, *, market: int) -> tuple[Int64, Int64, int, int | None]:
-    """Return ticks and lots of the orders that have a limit, the lots of those that have none, and the best limit."""
+class _Limits(NamedTuple):
+    """
+    The limits of a side. Market orders, which are few, stand among them at the worst limit until the histogram takes
+    them out again: that is one pass, where picking out the others takes many.
+    """
+
+    ticks: Int64
+    lots: Int64
+    market_lots: int
+    best_tick: int
+    worst_tick: int
+
+    def histogram(self, places: npt.NDArray[np.intp], size: int, place_of_worst: int) -> Int64:
+        """Return the lots at each place. Not `np.bincount`: its weights are float64, inexact above 2**53."""
+        levels = np.zeros(size, dtype=np.int64)
+        np.add.at(levels, places, self.lots)
+        if self.market_lots and self.ticks.size:
+            levels[place_of_worst] -= self.market_lots
+        return levels
+
+
+def _limits(side: Side, *, market: int) -> _Limits:
+    ticks, lots = side.ticks, side.lots
+    nothing = np.zeros(0, dtype=np.int64)
     if len(side) == 0:
-        return side.ticks, side.lots, 0, None
-    if int(side.lots.min()) < 1:
+        return _Limits(nothing, nothing, 0, 0, 0)
+    if int(lots.min()) < 1:
         raise InvalidBook("Every order must be of at least one lot.")
-    refuse_overflow(side.lots)
-    best = int(side.ticks.max() if market > 0 else side.ticks.min())
-    if best != market:
-        return side.ticks, side.lots, 0, best
-    limited = side.ticks != market
-    ticks, lots = side.ticks[limited], side.lots[limited]
-    best_limit = None if ticks.size == 0 else int(ticks.max() if market > 0 else ticks.min())
-    return ticks, lots, int(side.lots.sum() - lots.sum()), best_limit
-
-
-def _histogram(places: npt.NDArray[np.intp], lots: Int64, size: int) -> Int64:
-    """Return the lots at each place. Not `np.bincount`: its weights are float64, which is inexact above 2**53."""
-    levels = np.zeros(size, dtype=np.int64)
-    np.add.at(levels, places, lots)
-    return levels
+    refuse_overflow(lots)
+    best, worst = (ticks.max(), ticks.min()) if market > 0 else (ticks.min(), ticks.max())
+    if worst == market:
+        return _Limits(nothing, nothing, int(lots.sum()), 0, 0)
+    market_lots = 0
+    if best == market:
+        unlimited = np.flatnonzero(ticks == market)
+        market_lots = int(lots[unlimited].sum())
+        ticks = ticks.copy()
+        ticks[unlimited] = worst
+        best = ticks.max() if market > 0 else ticks.min()
+    return _Limits(ticks, lots, market_lots, int(best), int(worst))

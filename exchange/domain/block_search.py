@@ -1,0 +1,432 @@
+"""
+Which blocks to accept: a deterministic search for the highest welfare with no block at a loss.
+
+1. *Relax*: treat blocks as divisible and find prices, window by window, until they hardly move.
+2. *Repair*: accept what is in the money there, price exactly, and reject the largest loser until there is none.
+3. *Add back*: whatever is in the money and can be accepted without anyone's loss, the largest surplus first.
+4. *Enumerate*: of the blocks closest to the money try every choice that the remaining steps allow. With few blocks that
+   is all of them, so the answer is the optimum.
+
+Welfare needs no second look at the orders. To let blocks buy d lots net, divisible orders must give them up, each at
+the price at which it just trades; so welfare falls by the integral of that marginal price from 0 to d, a piecewise
+linear function of d that is added up once for each window.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import Protocol
+
+import numpy as np
+
+from exchange.domain.sides import Curves, Int64
+
+
+class BlockLike(Protocol):
+    """What the search reads of a block; see `exchange.domain.blocks.Block`."""
+
+    @property
+    def buying(self) -> bool: ...
+    @property
+    def limit_tick(self) -> int: ...
+    @property
+    def lots(self) -> tuple[tuple[int, int], ...]: ...
+    @property
+    def least(self) -> Fraction: ...
+    @property
+    def exclusive(self) -> int | None: ...
+    @property
+    def parent(self) -> int | None: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def least_parts(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WindowCurve:
+    """One window's divisible orders, ready to be priced in a few comparisons whatever blocks buy and sell in it."""
+
+    curves: Curves
+    ticks: list[int]
+    bid_lots: list[int]
+    ask_lots: list[int]
+    net_supply: list[int]
+    """Asks less bids at each tick; it never falls."""
+    reference_tick: int | None
+    steps_lots: list[int]
+    """Net lots that divisible orders can give up (below zero: take), at the end of each step of the marginal price."""
+    steps_tick: list[int]
+    steps_cost: list[int]
+    value_of_bids: int
+
+    @classmethod
+    def of(cls, curves: Curves, reference_tick: int | None) -> "WindowCurve":
+        """Prepare a window."""
+        ticks, bid_lots, ask_lots = curves.ticks.tolist(), curves.bid_lots.tolist(), curves.ask_lots.tolist()
+        somewhere = reference_tick or 0
+        below, above = (ticks[0] - 1, ticks[-1] + 1) if ticks else (somewhere, somewhere)
+        all_bids = bid_lots[0] if ticks else curves.market_bid_lots
+        all_asks = ask_lots[-1] if ticks else curves.market_ask_lots
+        # Before the first tick only market asks sell; beyond the last only market bids could still be outbid.
+        bids_above = [*bid_lots, curves.market_bid_lots]
+        asks_so_far = [curves.market_ask_lots, *ask_lots]
+        steps_lots = [-all_bids, *(a - b for a, b in zip(asks_so_far, bids_above, strict=True)), all_asks]
+        steps_tick = [below, *ticks, above]
+        widths = (end - start for start, end in pairwise(steps_lots))
+        costs = accumulate((tick * width for tick, width in zip(steps_tick, widths, strict=True)), initial=0)
+        by_level = [here - beyond for here, beyond in pairwise(bids_above)]
+        return cls(
+            curves=curves, ticks=ticks, bid_lots=bid_lots, ask_lots=ask_lots,
+            net_supply=[ask - bid for ask, bid in zip(ask_lots, bid_lots, strict=True)],
+            reference_tick=reference_tick, steps_lots=steps_lots, steps_tick=steps_tick, steps_cost=list(costs),
+            value_of_bids=sum(t * q for t, q in zip(ticks, by_level, strict=True)) + above * curves.market_bid_lots,
+        )
+
+    def price(self, buys: int, sells: int) -> tuple[int | None, int]:
+        """
+        Return price and volume by rules 1 to 7 with these lots more at every price: `determine_price_on`, in the four
+        comparisons that matter. Of all prices with bid surplus the highest trades most and leaves least over, of those
+        with ask surplus the lowest, and where nothing is left over nothing trades more.
+        """
+        if not self.ticks:
+            volume = min(self.curves.market_bid_lots + buys, self.curves.market_ask_lots + sells)
+            return (self.reference_tick, volume) if volume and self.reference_tick is not None else (None, 0)
+        excess = buys - sells
+        even, beyond = bisect_left(self.net_supply, excess), bisect_right(self.net_supply, excess)
+        low, high = even - 1, beyond
+        if even < beyond:
+            low, high = even, beyond - 1
+            tick, volume = self._nearest(low, high), self.bid_lots[low] + buys
+        elif low < 0:
+            tick, volume = self.ticks[high], self.bid_lots[high] + buys
+        elif high == len(self.ticks):
+            tick, volume = self.ticks[low], self.ask_lots[low] + sells
+        else:
+            at_low = (self.ask_lots[low] + sells, self.net_supply[low] - excess)
+            at_high = (self.bid_lots[high] + buys, excess - self.net_supply[high])
+            volume = max(at_low, at_high)[0]
+            if at_low == at_high:
+                tick = self._nearest(low, high)
+            else:
+                tick = self.ticks[low if at_low > at_high else high]
+        return (tick, volume) if volume else (None, 0)
+
+    def _nearest(self, low: int, high: int) -> int:
+        lower, higher = self.ticks[low], self.ticks[high]
+        if low == high or self.reference_tick is None:
+            return -(-(lower + higher) // 2)
+        return lower if abs(self.reference_tick - lower) < abs(higher - self.reference_tick) else higher
+
+    def cost(self, net: int) -> int:
+        """Return the value of what divisible orders give up so that blocks can buy `net` lots more than they sell."""
+        step = max(0, min(bisect_left(self.steps_lots, net), len(self.steps_tick)) - 1)
+        return self.steps_cost[step] + self.steps_tick[step] * (net - self.steps_lots[step])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Trial:
+    """A choice that was priced: what would change in each window, every block's gain a part, welfare."""
+
+    changes: dict[int, int]
+    windows: dict[int, tuple[int, int, int | None, int]]
+    gains: Int64
+    welfare: int
+    fits: bool
+    """Each window can fill its blocks."""
+
+
+class BlockSearch:
+    """The search's state; `run` leaves the best choice found in `accepted`, `buys`, `sells` and `welfare`."""
+
+    def __init__(self, windows: Sequence[WindowCurve], blocks: Sequence[BlockLike]) -> None:
+        self.windows, self.blocks = windows, blocks
+        self.steps = 0
+        self.accepted = [0] * len(blocks)
+        self.buys, self.sells = [0] * len(windows), [0] * len(windows)
+        self.welfare = sum(window.value_of_bids - window.cost(0) for window in windows)
+        self._parts = [block.parts for block in blocks]
+        self._least = [block.least_parts for block in blocks]
+        self._lots_a_part = [tuple((at, lots // parts) for at, lots in block.lots)
+                             for block, parts in zip(blocks, self._parts, strict=True)]
+        self._worth = [(1 if block.buying else -1) * block.limit_tick * sum(lots for _, lots in legs)
+                       for block, legs in zip(blocks, self._lots_a_part, strict=True)]
+        self._signed = np.zeros((len(windows), len(blocks)), dtype=np.int64)
+        for number, (block, legs) in enumerate(zip(blocks, self._lots_a_part, strict=True)):
+            for at, lots in legs:
+                self._signed[at, number] = lots if block.buying else -lots
+        self._groups: dict[int, list[int]] = {}
+        self._children: dict[int, list[int]] = {}
+        for number, block in enumerate(blocks):
+            if block.exclusive is not None:
+                self._groups.setdefault(block.exclusive, []).append(number)
+            if block.parent is not None:
+                self._children.setdefault(block.parent, []).append(number)
+        self._step_cost = 4 + len(blocks) // 64
+        self.prices: list[int | None] = [window.price(0, 0)[0] for window in windows]
+        self._level_without_price = [self._guess(place) for place in range(len(windows))]
+        self._levels = [self._level(place, price) for place, price in enumerate(self.prices)]
+        self._holds = np.zeros(len(blocks), dtype=np.bool_)
+        self._worth_of_all = np.array(self._worth, dtype=np.int64)
+        self.gains = self._gains_at(self._levels)
+
+    def run(self, steps: int) -> None:
+        """Search for as many steps; one is a window priced, more where there are hundreds of blocks."""
+        if not self.blocks:
+            return
+        self._relax_and_repair()
+        self._add_back(steps)
+        self._enumerate(steps)
+        self._add_back(steps)
+
+    def lost_surplus(self) -> Iterator[tuple[int, int]]:
+        """Yield each block that would have gained at these prices, and what it lost by being unfilled."""
+        for number, gain in enumerate(self.gains.tolist()):
+            missing = self._parts[number] - self.accepted[number]
+            priced = all(self.prices[at] is not None for at, _ in self.blocks[number].lots)
+            if gain > 0 and missing and priced and self._allowed(number):
+                yield number, gain * missing
+
+    def _allowed(self, number: int) -> bool:
+        """Tell whether nothing but its effect on prices forbids a block: not a rival of its group, not its parent."""
+        block = self.blocks[number]
+        if block.parent is not None and not self.accepted[block.parent]:
+            return False
+        rivals = self._groups.get(block.exclusive, []) if block.exclusive is not None else []
+        return not any(self.accepted[rival] for rival in rivals if rival != number)
+
+    # --- pricing -----------------------------------------------------------------------------------------------------
+
+    def _level(self, place: int, price: int | None) -> int:
+        return self._level_without_price[place] if price is None else price
+
+    def _guess(self, place: int) -> int:
+        """Return at which price to compare blocks where a window has none of its own."""
+        window = self.windows[place]
+        known = [t for t in (window.curves.best_bid_tick, window.curves.best_ask_tick) if t is not None]
+        if known:
+            return sum(known) // len(known)
+        if window.reference_tick is not None:
+            return window.reference_tick
+        limits = sorted(block.limit_tick for block in self.blocks if any(at == place for at, _ in block.lots))
+        return limits[len(limits) // 2] if limits else 0
+
+    def _gains_at(self, levels: Sequence[int]) -> Int64:
+        """Return what each block gains a part at these prices."""
+        gains = self._worth_of_all.copy()
+        for place, level in enumerate(levels):
+            gains -= self._signed[place] * level
+        return gains
+
+    def _try(self, changes: dict[int, int]) -> Trial:
+        """Price the choice that sets these blocks to these parts."""
+        moved: dict[int, tuple[int, int]] = {}
+        welfare = self.welfare
+        for number, parts in changes.items():
+            difference = parts - self.accepted[number]
+            welfare += self._worth[number] * difference
+            for at, lots in self._lots_a_part[number]:
+                buys, sells = moved.get(at) or (self.buys[at], self.sells[at])
+                if self.blocks[number].buying:
+                    buys += lots * difference
+                else:
+                    sells += lots * difference
+                moved[at] = buys, sells
+        gains, fits, windows = self.gains, True, {}
+        for at, (buys, sells) in moved.items():
+            price, volume = self.windows[at].price(buys, sells)
+            windows[at] = (buys, sells, price, volume)
+            welfare += self.windows[at].cost(self.buys[at] - self.sells[at]) - self.windows[at].cost(buys - sells)
+            fits = fits and max(buys, sells) <= volume
+            level = self._level(at, price)
+            if level != self._levels[at]:
+                gains = gains - self._signed[at] * (level - self._levels[at])
+            self.steps += self._step_cost
+        return Trial(changes, windows, gains, welfare, fits)
+
+    def _take(self, trial: Trial) -> None:
+        for number, parts in trial.changes.items():
+            self.accepted[number] = parts
+            self._holds[number] = parts > 0
+        for at, (buys, sells, price, _) in trial.windows.items():
+            self.buys[at], self.sells[at], self.prices[at] = buys, sells, price
+            self._levels[at] = self._level(at, price)
+        self.gains, self.welfare = trial.gains, trial.welfare
+
+    def _harmless(self, trial: Trial) -> bool:
+        """Tell whether no block is at a loss, those included that the trial would accept."""
+        if not trial.fits:
+            return False
+        losers = np.flatnonzero(self._holds & (trial.gains < 0))
+        if any(trial.changes.get(int(number), 1) for number in losers):
+            return False
+        return all(trial.gains[number] >= 0 for number, parts in trial.changes.items() if parts)
+
+    # --- relax and repair --------------------------------------------------------------------------------------------
+
+    def _relax_and_repair(self) -> None:
+        coupled = any(len(block.lots) > 1 for block in self.blocks) or bool(self._groups)
+        levels = list(self._levels)
+        for _ in range(4 if coupled else 1):
+            before = list(levels)
+            for place in range(len(self.windows)):
+                levels[place] = self._relaxed_level(place, levels)
+            if levels == before:
+                break
+        gains = self._gains_at(levels)
+        wanted = self._without_rivals(gains)
+        wanted &= gains > 0
+        chosen = {number: self._parts[number] for number in np.flatnonzero(wanted).tolist()}
+        while orphans := [n for n in chosen if (p := self.blocks[n].parent) is not None and p not in chosen]:
+            for number in orphans:
+                del chosen[number]
+        self._take(self._try(chosen))
+        self._repair()
+
+    def _without_rivals(self, gains: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Mark all blocks but those of exclusive groups that gain less than another of their group."""
+        kept = np.ones(len(self.blocks), dtype=np.bool_)
+        for members in self._groups.values():
+            best = max(members, key=lambda number: (int(gains[number]) * self._parts[number], -number))
+            kept[members] = False
+            kept[best] = True
+        return kept
+
+    def _relaxed_level(self, place: int, levels: list[int]) -> int:
+        """Return where a window would clear if its blocks were divisible, the other windows' prices given."""
+        window = self.windows[place]
+        ticks = window.curves.ticks
+        if not ticks.size:
+            return levels[place]
+        gains = self._gains_at(levels)
+        signed = self._signed[place]
+        concerned = np.flatnonzero((signed != 0) & self._without_rivals(gains))
+        lots = signed[concerned]
+        parts = np.array([self._parts[number] for number in concerned.tolist()], dtype=np.int64)
+        # the price in this window at which each block neither gains nor loses
+        limits = levels[place] + np.sign(lots) * (gains[concerned] // np.abs(lots))
+        demand = np.zeros(ticks.size + 1, dtype=np.int64)
+        buying = lots > 0
+        np.add.at(demand, np.searchsorted(ticks, limits[buying], side="right"), lots[buying] * parts[buying])
+        supply = np.zeros(ticks.size + 1, dtype=np.int64)
+        np.add.at(supply, np.searchsorted(ticks, limits[~buying]), -lots[~buying] * parts[~buying])
+        bought = np.cumsum(demand[::-1])[::-1][1:]  # a block buys at every tick below where its limit would stand
+        surplus = window.curves.surplus_lots + bought - np.cumsum(supply)[:-1]
+        self.steps += self._step_cost
+        return int(ticks[min(int(np.searchsorted(-surplus, 0)), ticks.size - 1)])
+
+    def _repair(self) -> None:
+        """Reject blocks until every window can fill those it has and none of them is at a loss."""
+        while True:
+            number = self._misfit()
+            if number is None:
+                losers = np.flatnonzero(self._holds & (self.gains < 0)).tolist()
+                if not losers:
+                    return
+                number = min(losers, key=lambda n: (int(self.gains[n]) * self.accepted[n], -n))
+            self._take(self._try(self._rejection(number)))
+
+    def _misfit(self) -> int | None:
+        """Return the block to reject first where a window cannot fill its blocks: the one of least gain a lot."""
+        for at, window in enumerate(self.windows):
+            volume = window.price(self.buys[at], self.sells[at])[1]
+            for taken, buying in ((self.buys[at], True), (self.sells[at], False)):
+                if taken > volume:
+                    here = [n for n in np.flatnonzero(self._holds & (self._signed[at] != 0)).tolist()
+                            if self.blocks[n].buying is buying]
+                    return min(here, key=lambda n: (self.gains[n] / abs(self._signed[at, n]), -n))
+        return None
+
+    def _rejection(self, number: int) -> dict[int, int]:
+        """Return the changes that reject a block and, with it, whatever is linked to it."""
+        changes, queue = {number: 0}, [number]
+        while queue:
+            for child in self._children.get(queue.pop(), []):
+                if self.accepted[child] and child not in changes:
+                    changes[child] = 0
+                    queue.append(child)
+        return changes
+
+    # --- improve -----------------------------------------------------------------------------------------------------
+
+    def _add_back(self, steps: int) -> None:
+        """Accept, or fill further, what is in the money, can be had without a loss to anyone and adds to welfare."""
+        again = True
+        while again:
+            again = False
+            gains = self.gains.tolist()
+            missing = [parts - filled for parts, filled in zip(self._parts, self.accepted, strict=True)]
+            open_ = [number for number, gain in enumerate(gains) if gain >= 0 and missing[number]]
+            for number in sorted(open_, key=lambda n: (-gains[n] * missing[n], n)):
+                if self.steps >= steps:
+                    return
+                if self._allowed(number) and self._fill_more(number):
+                    again = True
+
+    def _fill_more(self, number: int) -> bool:
+        """Fill a block as far as it goes without a loss to anyone, if that adds to welfare."""
+        least = max(self._least[number], self.accepted[number] + 1)
+        most = self._parts[number]
+        best = self._try({number: most})
+        if not self._harmless(best):
+            if least == most:
+                return False
+            best = self._try({number: least})
+            if not self._harmless(best):
+                return False
+            fine, too_much = least, most
+            while too_much - fine > 1:
+                between = (fine + too_much) // 2
+                trial = self._try({number: between})
+                if self._harmless(trial):
+                    fine, best = between, trial
+                else:
+                    too_much = between
+        if best.welfare <= self.welfare:
+            return False
+        self._take(best)
+        return True
+
+    def _enumerate(self, steps: int) -> None:
+        """Try every choice among the blocks closest to the money, in an order that changes one block at a time."""
+        cost = self._step_cost * max(len(block.lots) for block in self.blocks)
+        tries = max(1, (steps - self.steps) // cost)
+        size = np.array([sum(lots for _, lots in legs) for legs in self._lots_a_part])
+        closest = np.argsort(np.abs(self.gains) / size, kind="stable")
+        contested = closest[: min(tries.bit_length() - 1, len(self.blocks))].tolist()
+        if not contested:
+            return
+        best, best_welfare = list(self.accepted), self.welfare
+        stretches = any(self._least[number] < self._parts[number] for number in contested)
+        self._take(self._try(dict.fromkeys(contested, 0)))
+        for code in range(1, 2 ** len(contested)):
+            number = contested[(code & -code).bit_length() - 1]
+            self._take(self._try({number: 0 if self.accepted[number] else self._least[number]}))
+            if (self.welfare <= best_welfare and not stretches) or not self._sound():
+                continue
+            there, welfare = list(self.accepted), self.welfare
+            self._stretch(contested)
+            if self.welfare > best_welfare:
+                best, best_welfare = list(self.accepted), self.welfare
+            if self.accepted != there:
+                self._take(self._try({n: parts for n, parts in enumerate(there) if parts != self.accepted[n]}))
+                assert self.welfare == welfare
+        self._take(self._try({n: parts for n, parts in enumerate(best) if parts != self.accepted[n]}))
+
+    def _stretch(self, contested: list[int]) -> None:
+        """Fill divisible blocks beyond their least part as far as that helps."""
+        for number in contested:
+            if 0 < self.accepted[number] < self._parts[number]:
+                self._fill_more(number)
+
+    def _sound(self) -> bool:
+        """Tell whether the present choice keeps every promise."""
+        held = np.flatnonzero(self._holds)
+        if (self.gains[held] < 0).any() or not all(self._allowed(number) for number in held.tolist()):
+            return False
+        return all(
+            max(buys, sells) <= window.price(buys, sells)[1]
+            for window, buys, sells in zip(self.windows, self.buys, self.sells, strict=True) if buys or sells
+        )
