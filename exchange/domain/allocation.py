@@ -62,9 +62,12 @@ def allocate(bids: Side, asks: Side, price: Determination, *, margin: Margin = M
     """
     if price.price_tick is None:
         return np.zeros(len(bids), dtype=np.int64), np.zeros(len(asks), dtype=np.int64)
-    # A product with the mask is four times as fast as `np.where`.
-    bid_fills: Int64 = bids.lots * (bids.ticks >= price.price_tick)
-    ask_fills: Int64 = asks.lots * (asks.ticks <= price.price_tick)
+    # One array for both: from 4 MB on numpy gets huge pages, and a million fills take half the time. And a product with
+    # the mask is four times as fast as `np.where`.
+    fills = np.empty(len(bids) + len(asks), dtype=np.int64)
+    bid_fills, ask_fills = fills[: len(bids)], fills[len(bids) :]
+    np.multiply(bids.lots, bids.ticks >= price.price_tick, out=bid_fills)
+    np.multiply(asks.lots, asks.ticks <= price.price_tick, out=ask_fills)
     if price.surplus_lots > 0:
         _cut(bids, bid_fills, price.price_tick, price.surplus_lots, buying=True, margin=margin)
     elif price.surplus_lots < 0:

@@ -6,7 +6,7 @@ A side is one array of limits in ticks and one of lots, an order a place. A mark
 case of its own. All arithmetic is exact int64: a side whose lots could leave that range is refused, never wrapped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -160,82 +160,75 @@ def curves_of(bids: Side, asks: Side, *, also: Sequence[int] = ()) -> Curves:
     :raises InvalidBook: for an order of less than one lot or a limit beyond `LAST_TICK`.
     :raises BookTooLarge: if the lots of a side do not fit 64 bits together.
     """
-    buying, selling = _limits(bids, market=MARKET), _limits(asks, market=-MARKET)
-    ends = [*also, *(end for side in (buying, selling) if side.ticks.size for end in (side.best_tick, side.worst_tick))]
-    if not ends:
-        none = np.zeros(0, dtype=np.int64)
-        return Curves(none, none, none, buying.market_lots, selling.market_lots, None, None)
-    lowest, highest = min(ends), max(ends)
+    bid_range, ask_range = _range(bids, buying=True), _range(asks, buying=False)
+    ends = [*also, *(end for of_side in (bid_range, ask_range) if of_side for end in of_side)]
+    lowest, highest = (min(ends), max(ends)) if ends else (0, 0)
     if lowest < -LAST_TICK or highest > LAST_TICK:
         raise InvalidBook(f"A limit lies beyond ±{LAST_TICK} ticks.")
 
     more = np.array(also, dtype=np.int64)
-    levels = 4 * (len(bids) + len(asks)) + 1024
-    if highest - lowest < levels:
-        base = 0 if lowest >= 0 and highest < levels else lowest  # at 0 the ticks themselves are the places
-        bids_at, asks_at = (
-            side.histogram(side.ticks - base if base else side.ticks, highest - base + 1, side.worst_tick - base)
-            for side in (buying, selling)
-        )
+    if highest - lowest < 4 * (len(bids) + len(asks)) + 32_768:
+        # One place more at either end, for market orders; places are ticks themselves where those are small numbers.
+        first = 0 if 0 < lowest <= highest < 32_768 else lowest - 1
+        bids_at = _histogram(bids, first, highest + 1, buying=True)
+        asks_at = _histogram(asks, first, highest + 1, buying=False)
         in_book = bids_at | asks_at
-        in_book[more - base] = 1
-        used = np.flatnonzero(in_book)
-        ticks, bids_at, asks_at = used + base, bids_at[used], asks_at[used]
+        in_book[more - first] = 1
+        used = np.flatnonzero(in_book[1:-1]) + 1
+        ticks, market_bid_lots, market_ask_lots = used + first, int(bids_at[-1]), int(asks_at[0])
+        bids_at, asks_at = bids_at[used], asks_at[used]
     else:  # few orders far apart: only here are limits sorted
-        ticks, places = np.unique(np.concatenate((buying.ticks, selling.ticks, more)), return_inverse=True)
-        asks_from, more_from = buying.ticks.size, buying.ticks.size + selling.ticks.size
-        bids_at, asks_at = (
-            side.histogram(of_side, ticks.size, int(np.searchsorted(ticks, side.worst_tick)))
-            for side, of_side in ((buying, places[:asks_from]), (selling, places[asks_from:more_from]))
-        )
+        ticks, places = np.unique(np.concatenate((bids.ticks, asks.ticks, more)), return_inverse=True)
+        bids_at, asks_at = np.zeros((2, ticks.size), dtype=np.int64)
+        np.add.at(bids_at, places[: len(bids)], bids.lots)
+        np.add.at(asks_at, places[len(bids) : len(bids) + len(asks)], asks.lots)
+        market_bid_lots, market_ask_lots = int(bids_at[ticks == MARKET].sum()), int(asks_at[ticks == -MARKET].sum())
+        used = np.flatnonzero((ticks != MARKET) & (ticks != -MARKET))
+        ticks, bids_at, asks_at = ticks[used], bids_at[used], asks_at[used]
     return Curves(
         ticks=ticks,
-        bid_lots=buying.market_lots + np.cumsum(bids_at[::-1])[::-1],
-        ask_lots=selling.market_lots + np.cumsum(asks_at),
-        market_bid_lots=buying.market_lots,
-        market_ask_lots=selling.market_lots,
-        best_bid_tick=buying.best_tick if buying.ticks.size else None,
-        best_ask_tick=selling.best_tick if selling.ticks.size else None,
+        bid_lots=market_bid_lots + np.cumsum(bids_at[::-1])[::-1],
+        ask_lots=market_ask_lots + np.cumsum(asks_at),
+        market_bid_lots=market_bid_lots,
+        market_ask_lots=market_ask_lots,
+        best_bid_tick=bid_range[1] if bid_range else None,
+        best_ask_tick=ask_range[0] if ask_range else None,
     )
 
 
-class _Limits(NamedTuple):
-    """
-    The limits of a side. Market orders, which are few, stand among them at the worst limit until the histogram takes
-    them out again: that is one pass, where picking out the others takes many.
-    """
-
-    ticks: Int64
-    lots: Int64
-    market_lots: int
-    best_tick: int
-    worst_tick: int
-
-    def histogram(self, places: npt.NDArray[np.intp], size: int, place_of_worst: int) -> Int64:
-        """Return the lots at each place. Not `np.bincount`: its weights are float64, inexact above 2**53."""
-        levels = np.zeros(size, dtype=np.int64)
-        np.add.at(levels, places, self.lots)
-        if self.market_lots and self.ticks.size:
-            levels[place_of_worst] -= self.market_lots
-        return levels
-
-
-def _limits(side: Side, *, market: int) -> _Limits:
-    ticks, lots = side.ticks, side.lots
-    nothing = np.zeros(0, dtype=np.int64)
+def _range(side: Side, *, buying: bool) -> tuple[int, int] | None:
+    """Check the quantities, and return the lowest and the highest limit; None if there are only market orders."""
     if len(side) == 0:
-        return _Limits(nothing, nothing, 0, 0, 0)
-    if int(lots.min()) < 1:
+        return None
+    # A market order's limit is the last integer but for this shift, which wraps it around to the far end: so a plain
+    # minimum and maximum pass it over, without a pass to pick out the others.
+    shift = 1 if buying else -2
+    low, high, least, most = MARKET, -MARKET, MARKET, 0
+    for piece in _pieces(len(side)):
+        ticks, lots = side.ticks[piece], side.lots[piece]
+        shifted = ticks + shift
+        low = min(low, int(ticks.min()) if buying else int(shifted.min()) - shift)
+        high = max(high, int(shifted.max()) - shift if buying else int(ticks.max()))
+        least, most = min(least, int(lots.min())), max(most, int(lots.max()))
+    if least < 1:
         raise InvalidBook("Every order must be of at least one lot.")
-    refuse_overflow(lots)
-    best, worst = (ticks.max(), ticks.min()) if market > 0 else (ticks.min(), ticks.max())
-    if worst == market:
-        return _Limits(nothing, nothing, int(lots.sum()), 0, 0)
-    market_lots = 0
-    if best == market:
-        unlimited = np.flatnonzero(ticks == market)
-        market_lots = int(lots[unlimited].sum())
-        ticks = ticks.copy()
-        ticks[unlimited] = worst
-        best = ticks.max() if market > 0 else ticks.min()
-    return _Limits(ticks, lots, market_lots, int(best), int(worst))
+    if most > INT64_MAX // len(side):
+        refuse_overflow(side.lots)
+    return (low, high) if low <= high else None
+
+
+def _histogram(side: Side, first: int, last: int, *, buying: bool) -> Int64:
+    """
+    Return the lots at each tick from `first` to `last`, where market orders count at the end they would pay. Not by
+    `np.bincount`: its weights are float64, inexact above 2**53.
+    """
+    levels = np.zeros(last - first + 1, dtype=np.int64)
+    for piece in _pieces(len(side)):
+        ticks = np.minimum(side.ticks[piece], last) if buying else np.maximum(side.ticks[piece], first)
+        np.add.at(levels, ticks - first if first else ticks, side.lots[piece])
+    return levels
+
+
+def _pieces(length: int) -> Iterator[slice]:
+    """Yield slices small enough that what is computed from one stays in the processor's cache."""
+    return (slice(start, start + 32_768) for start in range(0, length, 32_768))
