@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.baselines.sorted_auction import clear_by_sorting
 from benchmarks.harness import environment, interleave, report, scaling
 from exchange.domain.allocation import clear, pair
+from exchange.domain.blocks import Block, Window, clear_session
 from exchange.domain.sides import MARKET, Side
 
 REFERENCE = 5_000
@@ -33,6 +34,18 @@ def given_book(orders: int, *, narrow: bool = False) -> tuple[Side, Side]:
     return sides[0], sides[1]
 
 
+def given_session(blocks: int, orders: int, *, windows: int = 1) -> tuple[list[Window], list[Block]]:
+    """Return windows that share `orders`, and all-or-none blocks of 10 to 400 times a mean order around the money."""
+    random = np.random.default_rng(7)
+    books = [given_book(orders // windows) for _ in range(windows)]
+    made = []
+    for _ in range(blocks):
+        places = np.sort(random.choice(windows, size=random.integers(1, windows + 1), replace=False))
+        lots = tuple((int(place), int(random.integers(5_000, 200_000))) for place in places)
+        made.append(Block(bool(random.random() < 0.5), int(random.normal(5_000, 1_500)), lots))
+    return [Window(bids, asks, REFERENCE) for bids, asks in books], made
+
+
 def main() -> None:
     """Print the figures."""
     print(environment())
@@ -41,9 +54,11 @@ def main() -> None:
     narrow_bids, narrow_asks = given_book(1_000_000, narrow=True)
     narrow_prices = np.concatenate((narrow_bids.ticks, narrow_asks.ticks))
     cleared = clear(bids, asks, REFERENCE)
+    session = given_session(1_000, 100_000)
     timings = interleave({
         "np.sort of the prices": lambda: np.sort(prices),
         "clear and allocate": lambda: clear(bids, asks, REFERENCE),
+        "clear 1,000 blocks and 100,000 orders": lambda: clear_session(*session),
         "np.sort, narrow": lambda: np.sort(narrow_prices),
         "clear and allocate, narrow": lambda: clear(narrow_bids, narrow_asks, REFERENCE),
         "pair fills into trades": lambda: pair(bids, asks, cleared.bid_fills, cleared.ask_fills),
@@ -54,9 +69,18 @@ def main() -> None:
     books = {size: given_book(size) for size in (1_000, 10_000, 100_000, 1_000_000)}
     cases = {size: (lambda book=book: clear(*book, REFERENCE)) for size, book in books.items()}
     print(scaling("How clearing and allocating grows (small books are dominated by fixed costs)", cases, repeats=9))
+    sessions = {size: given_session(size, 100_000) for size in (10, 100, 1_000, 10_000)}
+    block_cases = {size: (lambda case=case: clear_session(*case)) for size, case in sessions.items()}
+    print(scaling("How clearing 100,000 orders grows with blocks", block_cases, repeats=5, unit="block"))
+    day = clear_session(*given_session(1_000, 100_000, windows=24))
+    lost = sum(forgone.lost_surplus for forgone in clear_session(*session).forgone)
+    lost_day = sum(forgone.lost_surplus for forgone in day.forgone)
     report({
         "clear_1m_vs_sort": timings.ratio("np.sort of the prices", "clear and allocate"),
         "clear_1m_vs_sort_narrow": timings.ratio("np.sort, narrow", "clear and allocate, narrow"),
+        "blocks_vs_sort_1m": timings.ratio("clear 1,000 blocks and 100,000 orders", "np.sort of the prices"),
+        "blocks_welfare_gap_at_most": lost / clear_session(*session).welfare,
+        "blocks_welfare_gap_at_most_24_windows": lost_day / day.welfare,
         "clear_1m_ms": 1e3 * timings.median("clear and allocate"),
     })
 

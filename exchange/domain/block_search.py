@@ -4,8 +4,8 @@ Which blocks to accept: a deterministic search for the highest welfare with no b
 1. *Relax*: treat blocks as divisible and find prices, window by window, until they hardly move.
 2. *Repair*: accept what is in the money there, price exactly, and reject the largest loser until there is none.
 3. *Add back*: whatever is in the money and can be accepted without anyone's loss, the largest surplus first.
-4. *Enumerate*: of the blocks closest to the money try every choice that the remaining steps allow. With few blocks that
-   is all of them, so the answer is the optimum.
+4. *Enumerate*: among the contested blocks, those that lose most and those closest to the money, try as many choices as
+   the steps allow; then again from there. With few blocks these are all, so the answer is the optimum.
 
 Welfare needs no second look at the orders. To let blocks buy d lots net, divisible orders must give them up, each at
 the price at which it just trades; so welfare falls by the integral of that marginal price from 0 to d, a piecewise
@@ -16,12 +16,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from exchange.domain.sides import Curves, Int64
+from exchange.domain.sides import INT64_MAX, Curves, Int64
 
 
 class BlockLike(Protocol):
@@ -50,39 +50,36 @@ class WindowCurve:
     """One window's divisible orders, ready to be priced in a few comparisons whatever blocks buy and sell in it."""
 
     curves: Curves
-    ticks: list[int]
-    bid_lots: list[int]
-    ask_lots: list[int]
-    net_supply: list[int]
-    """Asks less bids at each tick; it never falls."""
     reference_tick: int | None
-    steps_lots: list[int]
+    net_supply: Int64
+    """Asks less bids at each tick; it never falls."""
+    steps_lots: Int64
     """Net lots that divisible orders can give up (below zero: take), at the end of each step of the marginal price."""
-    steps_tick: list[int]
-    steps_cost: list[int]
+    steps_tick: Int64
+    steps_cost: npt.NDArray[Any]
     value_of_bids: int
 
     @classmethod
     def of(cls, curves: Curves, reference_tick: int | None) -> "WindowCurve":
         """Prepare a window."""
-        ticks, bid_lots, ask_lots = curves.ticks.tolist(), curves.bid_lots.tolist(), curves.ask_lots.tolist()
+        ticks, bid_lots, ask_lots = curves.ticks, curves.bid_lots, curves.ask_lots
         somewhere = reference_tick or 0
-        below, above = (ticks[0] - 1, ticks[-1] + 1) if ticks else (somewhere, somewhere)
-        all_bids = bid_lots[0] if ticks else curves.market_bid_lots
-        all_asks = ask_lots[-1] if ticks else curves.market_ask_lots
+        below, above = (int(ticks[0]) - 1, int(ticks[-1]) + 1) if ticks.size else (somewhere, somewhere)
+        all_bids = int(bid_lots[0]) if ticks.size else curves.market_bid_lots
+        all_asks = int(ask_lots[-1]) if ticks.size else curves.market_ask_lots
         # Before the first tick only market asks sell; beyond the last only market bids could still be outbid.
-        bids_above = [*bid_lots, curves.market_bid_lots]
-        asks_so_far = [curves.market_ask_lots, *ask_lots]
-        steps_lots = [-all_bids, *(a - b for a, b in zip(asks_so_far, bids_above, strict=True)), all_asks]
-        steps_tick = [below, *ticks, above]
-        widths = (end - start for start, end in pairwise(steps_lots))
-        costs = accumulate((tick * width for tick, width in zip(steps_tick, widths, strict=True)), initial=0)
-        by_level = [here - beyond for here, beyond in pairwise(bids_above)]
+        bids_above = np.append(bid_lots, curves.market_bid_lots)
+        asks_so_far = np.concatenate(([curves.market_ask_lots], ask_lots))
+        steps_lots = np.concatenate(([-all_bids], asks_so_far - bids_above, [all_asks]))
+        steps_tick = np.concatenate(([below], ticks, [above]))
+        fits = 4 * max(abs(below), abs(above)) * max(all_bids, all_asks) <= INT64_MAX
+        exact: Any = np.int64 if fits else np.object_
+        costs = np.cumsum(np.diff(steps_lots).astype(exact) * steps_tick)
+        value_of_limits = int(np.sum((bids_above[:-1] - bids_above[1:]).astype(exact) * ticks))
         return cls(
-            curves=curves, ticks=ticks, bid_lots=bid_lots, ask_lots=ask_lots,
-            net_supply=[ask - bid for ask, bid in zip(ask_lots, bid_lots, strict=True)],
-            reference_tick=reference_tick, steps_lots=steps_lots, steps_tick=steps_tick, steps_cost=list(costs),
-            value_of_bids=sum(t * q for t, q in zip(ticks, by_level, strict=True)) + above * curves.market_bid_lots,
+            curves=curves, reference_tick=reference_tick, net_supply=ask_lots - bid_lots, steps_lots=steps_lots,
+            steps_tick=steps_tick, steps_cost=np.concatenate((np.zeros(1, dtype=exact), costs)),
+            value_of_bids=value_of_limits + above * curves.market_bid_lots,
         )
 
     def price(self, buys: int, sells: int) -> tuple[int | None, int]:
@@ -91,31 +88,30 @@ class WindowCurve:
         comparisons that matter. Of all prices with bid surplus the highest trades most and leaves least over, of those
         with ask surplus the lowest, and where nothing is left over nothing trades more.
         """
-        if not self.ticks:
-            volume = min(self.curves.market_bid_lots + buys, self.curves.market_ask_lots + sells)
+        curves = self.curves
+        if not curves.ticks.size:
+            volume = min(curves.market_bid_lots + buys, curves.market_ask_lots + sells)
             return (self.reference_tick, volume) if volume and self.reference_tick is not None else (None, 0)
         excess = buys - sells
         even, beyond = bisect_left(self.net_supply, excess), bisect_right(self.net_supply, excess)
-        low, high = even - 1, beyond
         if even < beyond:
-            low, high = even, beyond - 1
-            tick, volume = self._nearest(low, high), self.bid_lots[low] + buys
-        elif low < 0:
-            tick, volume = self.ticks[high], self.bid_lots[high] + buys
-        elif high == len(self.ticks):
-            tick, volume = self.ticks[low], self.ask_lots[low] + sells
-        else:
-            at_low = (self.ask_lots[low] + sells, self.net_supply[low] - excess)
-            at_high = (self.bid_lots[high] + buys, excess - self.net_supply[high])
-            volume = max(at_low, at_high)[0]
-            if at_low == at_high:
-                tick = self._nearest(low, high)
-            else:
-                tick = self.ticks[low if at_low > at_high else high]
-        return (tick, volume) if volume else (None, 0)
+            tick, volume = self._nearest(even, beyond - 1), int(curves.bid_lots[even]) + buys
+            return (tick, volume) if volume else (None, 0)
+        low, high = even - 1, beyond
+        at_low = at_high = (0, 0)  # volume and, negative, what is left over
+        if low >= 0:
+            at_low = int(curves.ask_lots[low]) + sells, int(self.net_supply[low]) - excess
+        if high < curves.ticks.size:
+            at_high = int(curves.bid_lots[high]) + buys, excess - int(self.net_supply[high])
+        volume = max(at_low[0], at_high[0])
+        if not volume:
+            return None, 0
+        if at_low == at_high:
+            return self._nearest(low, high), volume
+        return int(curves.ticks[low if at_low > at_high else high]), volume
 
     def _nearest(self, low: int, high: int) -> int:
-        lower, higher = self.ticks[low], self.ticks[high]
+        lower, higher = int(self.curves.ticks[low]), int(self.curves.ticks[high])
         if low == high or self.reference_tick is None:
             return -(-(lower + higher) // 2)
         return lower if abs(self.reference_tick - lower) < abs(higher - self.reference_tick) else higher
@@ -123,7 +119,7 @@ class WindowCurve:
     def cost(self, net: int) -> int:
         """Return the value of what divisible orders give up so that blocks can buy `net` lots more than they sell."""
         step = max(0, min(bisect_left(self.steps_lots, net), len(self.steps_tick)) - 1)
-        return self.steps_cost[step] + self.steps_tick[step] * (net - self.steps_lots[step])
+        return int(self.steps_cost[step]) + int(self.steps_tick[step]) * (net - int(self.steps_lots[step]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -147,14 +143,14 @@ class BlockSearch:
         self.accepted = [0] * len(blocks)
         self.buys, self.sells = [0] * len(windows), [0] * len(windows)
         self.welfare = sum(window.value_of_bids - window.cost(0) for window in windows)
-        self._parts = [block.parts for block in blocks]
+        self.parts = [block.parts for block in blocks]
         self._least = [block.least_parts for block in blocks]
-        self._lots_a_part = [tuple((at, lots // parts) for at, lots in block.lots)
-                             for block, parts in zip(blocks, self._parts, strict=True)]
+        self.lots_a_part = [tuple((at, lots // parts) for at, lots in block.lots)
+                             for block, parts in zip(blocks, self.parts, strict=True)]
         self._worth = [(1 if block.buying else -1) * block.limit_tick * sum(lots for _, lots in legs)
-                       for block, legs in zip(blocks, self._lots_a_part, strict=True)]
+                       for block, legs in zip(blocks, self.lots_a_part, strict=True)]
         self._signed = np.zeros((len(windows), len(blocks)), dtype=np.int64)
-        for number, (block, legs) in enumerate(zip(blocks, self._lots_a_part, strict=True)):
+        for number, (block, legs) in enumerate(zip(blocks, self.lots_a_part, strict=True)):
             for at, lots in legs:
                 self._signed[at, number] = lots if block.buying else -lots
         self._groups: dict[int, list[int]] = {}
@@ -164,7 +160,9 @@ class BlockSearch:
                 self._groups.setdefault(block.exclusive, []).append(number)
             if block.parent is not None:
                 self._children.setdefault(block.parent, []).append(number)
-        self._step_cost = 4 + len(blocks) // 64
+        self._step_cost = 4 + len(blocks) // 16
+        self._size = np.array([sum(lots for _, lots in block.lots) for block in blocks], dtype=np.int64)
+        self._all_parts = np.array(self.parts, dtype=np.int64)
         self.prices: list[int | None] = [window.price(0, 0)[0] for window in windows]
         self._level_without_price = [self._guess(place) for place in range(len(windows))]
         self._levels = [self._level(place, price) for place, price in enumerate(self.prices)]
@@ -178,13 +176,14 @@ class BlockSearch:
             return
         self._relax_and_repair()
         self._add_back(steps)
-        self._enumerate(steps)
-        self._add_back(steps)
+        for rounds_left in (4, 3, 2, 1):
+            self._enumerate(max(0, steps - self.steps) // (rounds_left if len(self.blocks) > 10 else 1))
+            self._add_back(steps)
 
     def lost_surplus(self) -> Iterator[tuple[int, int]]:
         """Yield each block that would have gained at these prices, and what it lost by being unfilled."""
         for number, gain in enumerate(self.gains.tolist()):
-            missing = self._parts[number] - self.accepted[number]
+            missing = self.parts[number] - self.accepted[number]
             priced = all(self.prices[at] is not None for at, _ in self.blocks[number].lots)
             if gain > 0 and missing and priced and self._allowed(number):
                 yield number, gain * missing
@@ -227,7 +226,7 @@ class BlockSearch:
         for number, parts in changes.items():
             difference = parts - self.accepted[number]
             welfare += self._worth[number] * difference
-            for at, lots in self._lots_a_part[number]:
+            for at, lots in self.lots_a_part[number]:
                 buys, sells = moved.get(at) or (self.buys[at], self.sells[at])
                 if self.blocks[number].buying:
                     buys += lots * difference
@@ -278,7 +277,7 @@ class BlockSearch:
         gains = self._gains_at(levels)
         wanted = self._without_rivals(gains)
         wanted &= gains > 0
-        chosen = {number: self._parts[number] for number in np.flatnonzero(wanted).tolist()}
+        chosen = {number: self.parts[number] for number in np.flatnonzero(wanted).tolist()}
         while orphans := [n for n in chosen if (p := self.blocks[n].parent) is not None and p not in chosen]:
             for number in orphans:
                 del chosen[number]
@@ -289,7 +288,7 @@ class BlockSearch:
         """Mark all blocks but those of exclusive groups that gain less than another of their group."""
         kept = np.ones(len(self.blocks), dtype=np.bool_)
         for members in self._groups.values():
-            best = max(members, key=lambda number: (int(gains[number]) * self._parts[number], -number))
+            best = max(members, key=lambda number: (int(gains[number]) * self.parts[number], -number))
             kept[members] = False
             kept[best] = True
         return kept
@@ -304,7 +303,7 @@ class BlockSearch:
         signed = self._signed[place]
         concerned = np.flatnonzero((signed != 0) & self._without_rivals(gains))
         lots = signed[concerned]
-        parts = np.array([self._parts[number] for number in concerned.tolist()], dtype=np.int64)
+        parts = self._all_parts[concerned]
         # the price in this window at which each block neither gains nor loses
         limits = levels[place] + np.sign(lots) * (gains[concerned] // np.abs(lots))
         demand = np.zeros(ticks.size + 1, dtype=np.int64)
@@ -352,12 +351,12 @@ class BlockSearch:
     # --- improve -----------------------------------------------------------------------------------------------------
 
     def _add_back(self, steps: int) -> None:
-        """Accept, or fill further, what is in the money, can be had without a loss to anyone and adds to welfare."""
+        """Accept, or fill further, what is in the money, costs nobody a loss and does not lower welfare."""
         again = True
         while again:
             again = False
             gains = self.gains.tolist()
-            missing = [parts - filled for parts, filled in zip(self._parts, self.accepted, strict=True)]
+            missing = [parts - filled for parts, filled in zip(self.parts, self.accepted, strict=True)]
             open_ = [number for number, gain in enumerate(gains) if gain >= 0 and missing[number]]
             for number in sorted(open_, key=lambda n: (-gains[n] * missing[n], n)):
                 if self.steps >= steps:
@@ -366,9 +365,9 @@ class BlockSearch:
                     again = True
 
     def _fill_more(self, number: int) -> bool:
-        """Fill a block as far as it goes without a loss to anyone, if that adds to welfare."""
+        """Fill a block as far as it goes without a loss to anyone, if welfare does not fall."""
         least = max(self._least[number], self.accepted[number] + 1)
-        most = self._parts[number]
+        most = self.parts[number]
         best = self._try({number: most})
         if not self._harmless(best):
             if least == most:
@@ -384,22 +383,30 @@ class BlockSearch:
                     fine, best = between, trial
                 else:
                     too_much = between
-        if best.welfare <= self.welfare:
+        if best.welfare < self.welfare:
             return False
         self._take(best)
         return True
 
+    def _contested(self, tries: int) -> list[int]:
+        """
+        Return the blocks among which that many choices can be tried: up to half of them those that lose most by being
+        rejected, the rest those closest to the money.
+        """
+        count = min(max(tries, 1).bit_length() - 1, len(self.blocks))
+        gains = self.gains * self._all_parts
+        lost = np.where(self._holds, 0, gains)
+        losing = [number for number in np.argsort(-lost, kind="stable")[: count // 2].tolist() if lost[number] > 0]
+        closest = np.argsort(np.abs(gains) / self._size, kind="stable").tolist()
+        return list(dict.fromkeys(losing + closest))[:count]
+
     def _enumerate(self, steps: int) -> None:
-        """Try every choice among the blocks closest to the money, in an order that changes one block at a time."""
-        cost = self._step_cost * max(len(block.lots) for block in self.blocks)
-        tries = max(1, (steps - self.steps) // cost)
-        size = np.array([sum(lots for _, lots in legs) for legs in self._lots_a_part])
-        closest = np.argsort(np.abs(self.gains) / size, kind="stable")
-        contested = closest[: min(tries.bit_length() - 1, len(self.blocks))].tolist()
+        """Try every choice among the contested blocks, in an order that changes one block at a time."""
+        contested = self._contested(steps // (self._step_cost * max(len(block.lots) for block in self.blocks)))
         if not contested:
             return
         best, best_welfare = list(self.accepted), self.welfare
-        stretches = any(self._least[number] < self._parts[number] for number in contested)
+        stretches = any(self._least[number] < self.parts[number] for number in contested)
         self._take(self._try(dict.fromkeys(contested, 0)))
         for code in range(1, 2 ** len(contested)):
             number = contested[(code & -code).bit_length() - 1]
@@ -418,7 +425,7 @@ class BlockSearch:
     def _stretch(self, contested: list[int]) -> None:
         """Fill divisible blocks beyond their least part as far as that helps."""
         for number in contested:
-            if 0 < self.accepted[number] < self._parts[number]:
+            if 0 < self.accepted[number] < self.parts[number]:
                 self._fill_more(number)
 
     def _sound(self) -> bool:

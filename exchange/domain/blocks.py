@@ -19,14 +19,24 @@ part of m/n. Of an exclusive group at most one block is accepted (window A *or* 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, gcd
+from math import gcd
 
 import numpy as np
 
 from exchange.domain.allocation import Margin, Pairs, allocate, pair
 from exchange.domain.auction import Determination, determine_price_on
 from exchange.domain.block_search import BlockSearch, WindowCurve
-from exchange.domain.sides import INT64_MAX, LAST_TICK, MARKET, BookTooLarge, Int64, InvalidBook, Side, curves_of
+from exchange.domain.sides import (
+    INT64_MAX,
+    LAST_TICK,
+    MARKET,
+    BookTooLarge,
+    Curves,
+    Int64,
+    InvalidBook,
+    Side,
+    curves_of,
+)
 
 
 class LinkedCycle(InvalidBook):
@@ -57,7 +67,7 @@ class Block:
     @property
     def least_parts(self) -> int:
         """How many of these must be filled if it is accepted."""
-        return max(1, ceil(self.least * self.parts))
+        return -(-self.least.numerator * self.parts // self.least.denominator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ def clear_session(
     for place, window in enumerate(windows):
         limits = {block.limit_tick for block in blocks if len(block.lots) == 1 and block.lots[0][0] == place}
         curves.append(curves_of(window.bids, window.asks, also=sorted(limits)))
-    _refuse_overflow(windows, blocks)
+    _refuse_overflow(windows, curves, blocks)
     prepared = [WindowCurve.of(curve, window.reference_tick) for curve, window in zip(curves, windows, strict=True)]
     search = BlockSearch(prepared, blocks)
     search.run(steps)
@@ -134,9 +144,9 @@ def clear_session(
         bid_fills, ask_fills = allocate(
             window.bids, window.asks, price, margin=margin)
         fills = {
-            number: lots // block.parts * parts
-            for number, (block, parts) in enumerate(zip(blocks, search.accepted, strict=True))
-            if parts for at, lots in block.lots if at == place
+            number: lots * parts
+            for number, parts in enumerate(search.accepted) if parts
+            for at, lots in search.lots_a_part[number] if at == place
         }
         cleared.append(WindowClearing(price, bid_fills, ask_fills, fills))
     return SessionClearing(
@@ -171,12 +181,12 @@ def pair_window(window: Window, clearing: WindowClearing, blocks: Sequence[Block
 def refuse_invalid(blocks: Sequence[Block], *, windows: int) -> None:
     """Raise what `clear_session` raises for blocks that are wrong in themselves or among each other."""
     for number, block in enumerate(blocks):
-        places = [window for window, _ in block.lots]
-        if not block.lots or any(lots < 1 for _, lots in block.lots):
+        lots_by_window = dict(block.lots)
+        if not block.lots or min(lots_by_window.values()) < 1:
             raise InvalidBook(f"Block {number} must have at least one lot in each of its windows.")
-        if len(set(places)) < len(places) or not all(0 <= place < windows for place in places):
+        if len(lots_by_window) < len(block.lots) or not 0 <= min(lots_by_window) <= max(lots_by_window) < windows:
             raise InvalidBook(f"Block {number} must name windows of the session, each once.")
-        if not 0 < block.least <= 1:
+        if not 0 < block.least.numerator <= block.least.denominator:
             raise InvalidBook(f"The least part of block {number} must be above 0 and at most 1.")
         if abs(block.limit_tick) > LAST_TICK:
             raise InvalidBook(f"The limit of block {number} lies beyond ±{LAST_TICK} ticks.")
@@ -190,18 +200,16 @@ def refuse_invalid(blocks: Sequence[Block], *, windows: int) -> None:
             ancestor = blocks[ancestor].parent
 
 
-def _refuse_overflow(windows: Sequence[Window], blocks: Sequence[Block]) -> None:
-    """Make sure that all values the search computes with arrays, lots × ticks, are exact."""
-    ticks = [block.limit_tick for block in blocks]
-    for window in windows:
-        ticks += [window.reference_tick or 0]
-        for side in (window.bids, window.asks):
-            limits = side.ticks[np.abs(side.ticks) != MARKET]
-            ticks += [int(limits.min()), int(limits.max())] if limits.size else []
+def _refuse_overflow(windows: Sequence[Window], curves: Sequence[Curves], blocks: Sequence[Block]) -> None:
+    """Make sure that all that the search computes with arrays, lots and lots × ticks, is exact."""
+    farthest = max((abs(block.limit_tick) for block in blocks), default=0)
     of_blocks = sum(lots for block in blocks for _, lots in block.lots)
-    if of_blocks * max(1, *(2 * abs(tick) for tick in [0, *ticks])) > INT64_MAX // 4:
+    for window, curve in zip(windows, curves, strict=True):
+        ends = curve.ticks[[0, -1]].tolist() if curve.ticks.size else []
+        farthest = max(farthest, abs(window.reference_tick or 0), *map(abs, ends), 1)
+        bought = int(curve.bid_lots[0]) if curve.ticks.size else curve.market_bid_lots
+        sold = int(curve.ask_lots[-1]) if curve.ticks.size else curve.market_ask_lots
+        if max(bought, sold) + of_blocks > INT64_MAX:
+            raise BookTooLarge("The lots of one window do not fit 64 bits together with the blocks.")
+    if 8 * of_blocks * farthest > INT64_MAX:
         raise BookTooLarge("The blocks of this session are worth more than 64 bits can count.")
-    for window in windows:
-        for side in (window.bids, window.asks):
-            if int(np.sum(side.lots, dtype=object) or 0) + of_blocks > INT64_MAX:
-                raise BookTooLarge("The lots of one window do not fit 64 bits together with the blocks.")

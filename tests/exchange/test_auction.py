@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from exchange.domain.auction import RULE_NUMBER, Rule, determine_price
 from exchange.domain.explain import explain
 from exchange.domain.sides import INT64_MAX, LAST_TICK, BookTooLarge, InvalidBook, Side, asks, bids
+from tests.exchange.oracle import auction_price
 
 M = None
 
@@ -85,41 +86,6 @@ class TestWithoutLimits:
         assert (outcome.best_bid_tick, outcome.best_ask_tick) == (9, 11)
 
 
-def brute_force(buying, selling, reference):
-    """Rules 1–7, word by word, at every tick from the lowest limit to the highest: price, volume, rule number."""
-    limits = [p for _, p in buying + selling if p is not None]
-
-    def volume_and_surplus(tick):
-        demand = sum(q for q, p in buying if p is None or p >= tick)
-        supply = sum(q for q, p in selling if p is None or p <= tick)
-        return min(demand, supply), demand - supply
-
-    if not limits:
-        executable = min(sum(q for q, _ in buying), sum(q for q, _ in selling))
-        return (reference, executable, 6) if executable and reference is not None else (None, 0, 7)
-    at = {tick: volume_and_surplus(tick) for tick in range(min(limits), max(limits) + 1) if tick in limits}
-    most = max(volume for volume, _ in at.values())
-    if most == 0:
-        return None, 0, 7
-    left = {tick: surplus for tick, (volume, surplus) in at.items() if volume == most}
-    if len(left) == 1:
-        return min(left), most, 2
-    least = min(abs(surplus) for surplus in left.values())
-    left = {tick: surplus for tick, surplus in left.items() if abs(surplus) == least}
-    if len(left) == 1:
-        return min(left), most, 3
-    if all(surplus > 0 for surplus in left.values()):
-        return max(left), most, 4
-    if all(surplus < 0 for surplus in left.values()):
-        return min(left), most, 4
-    with_bids = [tick for tick, surplus in left.items() if surplus > 0] or [min(left)]
-    with_asks = [tick for tick, surplus in left.items() if surplus < 0] or [max(left)]
-    low, high = max(with_bids), min(with_asks)
-    if reference is None:
-        return (low + high + 1) // 2, most, 5
-    return (low if reference - low < high - reference else high), most, 5
-
-
 def books(prices, lots):
     """Draw (lots, price or None) rows of both sides and a reference."""
     rows = st.lists(st.tuples(lots, st.one_of(st.none(), prices, prices, prices)), max_size=12)
@@ -144,7 +110,7 @@ def test_agrees_with_the_oracle_on_wide_books(book):
 
 def _agrees(buying, selling, reference):
     outcome = determined(buying, selling, reference)
-    expected = brute_force(buying, selling, reference)
+    expected = auction_price(buying, selling, reference)
     assert (outcome.price_tick, outcome.volume_lots, RULE_NUMBER[outcome.rule]) == expected
     if outcome.price_tick is not None:
         demand = sum(q for q, p in buying if p is None or p >= outcome.price_tick)
