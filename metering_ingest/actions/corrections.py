@@ -78,7 +78,7 @@ class Outcome:
     """What the corrections of one request did."""
 
     rollup: Rollup = field(default_factory=list)
-    contracts: set[int] = field(default_factory=set)
+    late: set[tuple[int, int]] = field(default_factory=set)
     rejections: list[Rejection] = field(default_factory=list)
     repeated: list[int] = field(default_factory=list)
 
@@ -133,7 +133,8 @@ def correct(
             outcome.repeated += [i] if void else []
         else:
             outcome.rollup += done.rollup
-            outcome.contracts |= {done.contract_id} - {0}
+            if done.contract_id:
+                outcome.late.add((done.contract_id, milliseconds_of(key) // HOUR_MS))  # type: ignore[arg-type]
     return outcome
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 
+from core.ids import new_id
 from metering_ingest.actions.corrections import CorrectionRefused, correct, times_of_untimed
 from metering_ingest.actions.partitions import ensure_days
 from metering_ingest.domain.event_key import milliseconds
@@ -59,14 +60,15 @@ _UPSERT = """
 """
 _REJECT = """
     INSERT INTO rejected_event AS r
-        (meter_id, digest, received_at, code, field, detail, source, id, body, attempts, resolved_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1, NULL)
+        (meter_id, digest, kept_id, received_at, code, field, detail, source, id, body, attempts, resolved_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 1, NULL)
     ON CONFLICT (meter_id, digest) DO UPDATE SET
         attempts = r.attempts + 1, code = excluded.code, field = excluded.field, detail = excluded.detail
 """
 _MARK_LATE = """
-    INSERT INTO late_usage (contract_id, since) SELECT id, %s FROM unnest(%s::bigint[]) AS id ORDER BY id
-    ON CONFLICT (contract_id) DO UPDATE SET since = excluded.since
+    INSERT INTO late_usage (contract_id, hour, since)
+    SELECT id, hour, %s FROM unnest(%s::bigint[], %s::bigint[]) AS late (id, hour) ORDER BY id, hour
+    ON CONFLICT (contract_id, hour) DO UPDATE SET since = excluded.since
 """
 
 
@@ -144,13 +146,13 @@ def _store(
             new, conflicts = _stage(connection, batch, data, events, results)
             refused += conflicts
     added = rollup(batch, new)
-    late = {int(contract) for contract in (batch.contract_id if new is None else batch.contract_id[new])}
-    late = {contract for contract in late if contract and milliseconds(now) >= batch.settles_ms[contract]}
+    now_ms = milliseconds(now)
+    late = {pair for pair, settles_ms in batch.settles_ms.items() if pair[0] and now_ms >= settles_ms}
     if corrections:
         inserted = set(batch.index if new is None else (batch.index[row] for row in new))
         outcome = correct(connection, batch.meter, events, corrections, inserted=inserted, batch=batch, now=now)
         added = _merged(added, outcome.rollup)
-        late |= outcome.contracts
+        late |= outcome.late
         refused += outcome.rejections
         for index in outcome.repeated:
             results[index] = DUPLICATE
@@ -206,11 +208,11 @@ def add_to_rollup(connection: Connection, meter_id: int, rows: Rollup) -> None:
         connection.execute(_UPSERT, [meter_id, *map(list, zip(*rows, strict=True))], prepare=True)
 
 
-def mark_late(connection: Connection, contracts: Iterable[int], now: datetime) -> None:
-    """Have these contracts settled again. The mark stays locked until commit, so that a settlement waits for it."""
-    ids = sorted(contracts)
-    if ids:
-        connection.execute(_MARK_LATE, [now, ids])
+def mark_late(connection: Connection, late: Iterable[tuple[int, int]], now: datetime) -> None:
+    """Have these contracts and hours settled again. A mark stays locked until commit: a settlement waits for it."""
+    pairs = sorted(late)
+    if pairs:
+        connection.execute(_MARK_LATE, [now, [pair[0] for pair in pairs], [pair[1] for pair in pairs]])
 
 
 def _keep_aside(connection: Connection, meter_id: int, refused: Iterable[Rejection], now: datetime) -> None:
@@ -220,7 +222,7 @@ def _keep_aside(connection: Connection, meter_id: int, refused: Iterable[Rejecti
         connection.cursor().executemany(
             _REJECT,
             [
-                (meter_id, digest, now, r.code, r.field or "", r.detail, r.source or "", r.id or "", r.raw)
+                (meter_id, digest, new_id(), now, r.code, r.field or "", r.detail, r.source or "", r.id or "", r.raw)
                 for digest, r in sorted(rows.items())
             ],
         )

@@ -6,7 +6,7 @@ The plain case (totals as integers) runs column by column over the whole batch; 
 usage object is taken apart by the SDK and joins the same columns. What is wrong with one event never touches another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
@@ -35,9 +35,8 @@ class Work(Protocol):
 
 class Route(NamedTuple):
     """
-    Where the usage of one subject belongs, from `start_ms` to `end_ms`: a contract (0: none) and its settling time.
-
-    An event that is stored at `settles_ms` or later is announced, so that the contract is settled again.
+    Where the usage of one subject belongs, from `start_ms` to `end_ms`: a contract (0: none), or `STANDING`, the list
+    contract that is made on first need. Usage that is stored at `settles_ms` or later has it settled again.
     """
 
     start_ms: int
@@ -54,7 +53,24 @@ class Routes(NamedTuple):
     detail: str = ""
 
 
-RouteBook = Callable[[set[tuple[str, int]]], Mapping[tuple[str, int], Routes]]
+#: The contract of usage outside any market: the standing one, whose id the book tells.
+STANDING = -1
+#: A window whose market has not made its contracts yet.
+UNNAMED = -2
+
+
+#: What an event is kept aside with that needs nobody's help, only time.
+PENDING_CODE = "contract-pending"
+
+
+class RouteBook(Protocol):
+    """Names contracts. It may read the database, and make a standing contract, on a connection of its own."""
+
+    def __call__(self, wanted: set[tuple[str, int]], /) -> Mapping[tuple[str, int], Routes]:
+        """Return the routes of (subject, hour since 1970) pairs."""
+
+    def standing(self, subject: str, /) -> int:
+        """Return the contract of a subject's usage outside any market."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +87,8 @@ class Prepared:
     """
     Columns of the events that may be stored, in key order, each of one length; and what was rejected.
 
-    `index` is an event's place in the request. `settles_ms` says from when on a contract's usage is late. `details`
-    has the deterministic JSON of what has no column.
+    `index` is an event's place in the request. `settles_ms` says from when on the usage of a contract
+    and hour is late. `details` has the deterministic JSON of what has no column.
     """
 
     meter: MeterFacts
@@ -92,7 +108,7 @@ class Prepared:
     subject: list[str]
     details: list[bytes | None]
     extras: dict[int, dict[str, int]]
-    settles_ms: dict[int, int]
+    settles_ms: dict[tuple[int, int], int]
     days: set[int]
     rejections: list[Rejection] = field(default_factory=list)
     repeats: list[tuple[int, int]] = field(default_factory=list)
@@ -194,16 +210,18 @@ def prepare(
 
     hours = ms // HOUR_MS
     contract_id = np.zeros(n, dtype=np.int64)
-    settles_ms: dict[int, int] = {}
+    settles_ms: dict[tuple[int, int], int] = {}
     subject_hours = list(zip([event.subject for event in chosen], hours.tolist(), strict=True))
     wanted = {pair for pair, kept in zip(subject_hours, keep.tolist(), strict=True) if kept}
     book = route_book(wanted)
     whole: dict[tuple[str, int], int] = {}
     for pair in wanted:
         found = book[pair]
-        if len(found.routes) == 1 and not found.code:
-            whole[pair] = found.routes[0].contract_id
-            settles_ms[found.routes[0].contract_id] = found.routes[0].settles_ms
+        if len(found.routes) == 1 and not found.code and found.routes[0].contract_id != UNNAMED:
+            whole[pair] = (
+                route_book.standing(pair[0]) if found.routes[0].contract_id == STANDING else found.routes[0].contract_id
+            )
+            settles_ms[whole[pair], pair[1]] = found.routes[0].settles_ms
     if len(whole) == len(wanted) and bool(keep.all()):
         contract_id = np.array([whole[pair] for pair in subject_hours], dtype=np.int64)
     else:
@@ -216,8 +234,13 @@ def prepare(
                 continue
             moment = int(ms[row])
             route = next(route for route in found.routes if route.start_ms <= moment < route.end_ms)
-            contract_id[row] = route.contract_id
-            settles_ms[route.contract_id] = route.settles_ms
+            if route.contract_id == UNNAMED:
+                detail = "The market of this time has not assigned its contracts yet; the event is replayed by itself."
+                reject(row, PENDING_CODE, detail, "time")
+                continue
+            contract = route.contract_id if route.contract_id != STANDING else route_book.standing(pair[0])
+            contract_id[row] = contract
+            settles_ms[contract, pair[1]] = min(route.settles_ms, settles_ms.get((contract, pair[1]), route.settles_ms))
 
     work = meter.work(inputs, cached_in, outputs) if n else (inputs, inputs, inputs)
     band = np.searchsorted(np.array(BAND_BOUNDS), inputs, side="left")

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from identity.models import Organization
+from providers.models import Deployment
 
 
 class Meter(models.Model):
@@ -23,8 +24,8 @@ class Meter(models.Model):
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="meters")
     name = models.CharField(max_length=80)
     role = models.CharField(max_length=10, choices=Role)
-    deployment_id = models.BigIntegerField(
-        null=True, db_index=True, help_text="What a provider's or engine's meter measures."
+    deployment = models.ForeignKey(
+        Deployment, models.PROTECT, null=True, related_name="meters", help_text="What it measures, unless a buyer's."
     )
     public_key = models.BinaryField(max_length=32, null=True, help_text="Ed25519; signs events and manifests.")
     created_at = models.DateTimeField()
@@ -35,8 +36,8 @@ class Meter(models.Model):
             models.UniqueConstraint(fields=["organization", "name"], name="meter_name_once"),
             models.CheckConstraint(
                 name="meter_measures_a_deployment_unless_a_buyers",
-                condition=models.Q(role="buyer", deployment_id__isnull=True)
-                | (~models.Q(role="buyer") & models.Q(deployment_id__isnull=False)),
+                condition=models.Q(role="buyer", deployment__isnull=True)
+                | (~models.Q(role="buyer") & models.Q(deployment__isnull=False)),
             ),
         ]
 

@@ -36,9 +36,11 @@ class ContractSettlement(models.Model):
 
 
 class LateUsage(models.Model):
-    """A contract whose usage changed when it was due for settlement or after it: it is settled again."""
+    """An hour of a contract whose usage changed when it was due for settlement or after it: it is settled again."""
 
-    contract_id = models.BigIntegerField(primary_key=True)
+    pk = models.CompositePrimaryKey("contract_id", "hour")
+    contract_id = models.BigIntegerField()
+    hour = models.BigIntegerField(help_text="Hours since 1970.")
     since = models.DateTimeField()
 
     class Meta:
@@ -46,7 +48,7 @@ class LateUsage(models.Model):
         verbose_name_plural = "late usage"
 
     def __str__(self) -> str:
-        return f"contract {self.contract_id}"
+        return f"contract {self.contract_id} hour {self.hour}"
 
 
 class OverageMonth(models.Model):

@@ -1,0 +1,165 @@
+"""
+The threads that store usage, each with a database connection of its own, and the gathering of single events.
+
+An event posted alone waits a few milliseconds for others of the same meter, so that many share one commit. If the
+common transaction fails for another reason than the database being away, each is tried on its own: a poisonous
+event harms nobody else.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import psycopg
+from django.conf import settings
+from django.db import connection as django_connection
+from django.db import connections
+
+from core import clock
+from metering_ingest.actions.attribution import MeterAccess, route_book_of
+from metering_ingest.actions.store import Result, ingest
+from metering_ingest.domain.events import MAX_EVENTS, Decoded, Rejection
+
+log = logging.getLogger(__name__)
+
+THREADS = 4
+GATHER_SECONDS = 0.003
+GATHER_EVENTS = 1_000
+
+T = TypeVar("T")
+_local = threading.local()
+
+
+def own_connection() -> "psycopg.Connection[Any]":
+    """Return this thread's connection, opened anew when it was lost or when the database is another one (tests)."""
+    given = connections["default"].settings_dict
+    connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
+    if connection is not None and not connection.closed and _local.name == given["NAME"]:
+        return connection
+    options: dict[str, Any] = {key: value for key, value in given["OPTIONS"].items() if isinstance(value, str)}
+    _local.connection = connection = psycopg.connect(
+        dbname=given["NAME"],
+        user=given["USER"] or None,
+        password=given["PASSWORD"] or None,
+        host=given["HOST"] or None,
+        port=given["PORT"] or None,
+        autocommit=True,
+        application_name="ciyuan-ingest",
+        **options,
+    )
+    connection.execute("SET timezone = 'UTC'")
+    connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+    _local.name = given["NAME"]
+    return connection
+
+
+def store(access: MeterAccess, decoded: Decoded) -> list[Result]:
+    """Store the events of one request in this thread. The result stands committed when this returns."""
+    try:
+        return ingest(own_connection(), decoded, meter=access.facts, route_book=route_book_of(access), clock=clock.now)
+    finally:
+        release()
+
+
+def release() -> None:
+    """Give back the ORM's connection, if one was borrowed for a look-up: threads here live as long as the process."""
+    if not django_connection.in_atomic_block:
+        django_connection.close()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    access: MeterAccess
+    items: list[tuple[Decoded, "asyncio.Future[list[Result]]"]] = field(default_factory=list)
+    events: int = 0
+
+
+class Workers:
+    """The pool of one process; made in its event loop on first use."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
+        self._waiting: dict[int, _Waiting] = {}
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Run a blocking call in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+    async def store(self, access: MeterAccess, decoded: Decoded) -> list[Result]:
+        """Store a batch by itself, or a single event together with those that arrive in the same moment."""
+        if len(decoded.events) != 1:
+            return await self.run(store, access, decoded)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Result]] = loop.create_future()
+        waiting = self._waiting.get(access.facts.meter_id)
+        if waiting is None:
+            waiting = self._waiting[access.facts.meter_id] = _Waiting(access)
+            loop.call_later(GATHER_SECONDS, self._flush, access.facts.meter_id, waiting)
+        waiting.items.append((decoded, future))
+        waiting.events += 1
+        if waiting.events >= min(GATHER_EVENTS, MAX_EVENTS):
+            self._flush(access.facts.meter_id, waiting)
+        return await future
+
+    def _flush(self, meter_id: int, waiting: _Waiting) -> None:
+        if self._waiting.get(meter_id) is waiting:
+            del self._waiting[meter_id]
+            task = asyncio.ensure_future(self._store_together(waiting))
+            _keep(task)
+
+    async def _store_together(self, waiting: _Waiting) -> None:
+        decoded = Decoded([], [])
+        for place, (one, _) in enumerate(waiting.items):
+            decoded.events += one.events
+            decoded.rejections += [_moved(rejection, place) for rejection in one.rejections]
+        try:
+            results = await self.run(store, waiting.access, decoded)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            for _, future in waiting.items:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        except Exception:
+            log.exception("events posted together failed; trying each by itself", extra={"events": len(waiting.items)})
+            for one, future in waiting.items:
+                await self._store_alone(waiting.access, one, future)
+            return
+        for (one, future), result in zip(waiting.items, results, strict=True):
+            if not future.done():
+                if result.rejection is not None:
+                    result.rejection.index = 0
+                future.set_result([result])
+            del one
+
+    async def _store_alone(self, access: MeterAccess, decoded: Decoded, future: "asyncio.Future[list[Result]]") -> None:
+        try:
+            results = await self.run(store, access, decoded)
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(results)
+
+
+def _moved(rejection: Rejection, place: int) -> Rejection:
+    rejection.index = place
+    return rejection
+
+
+_tasks: set["asyncio.Future[None]"] = set()
+
+
+def _keep(task: "asyncio.Future[None]") -> None:
+    """A task that nobody refers to may be collected before it is done."""
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+def threads_wanted() -> int:
+    """Return how many threads a process uses: the setting INGEST_THREADS, or four."""
+    return int(getattr(settings, "INGEST_THREADS", THREADS))

@@ -1,0 +1,212 @@
+"""The usage door over HTTP: keys, limits, compression, results per event, attribution to contracts."""
+
+import gzip
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+
+from core import clock
+from exchange.models import DeliveryContract
+from identity.auth import forget_cached_keys
+from identity.models import ApiKey
+from metering_ingest.actions import attribution, partitions
+from metering_ingest.actions.meters import close_meter, register_alias
+from metering_ingest.models import Meter, RejectedEvent, UsageEvent, UsageRollup
+from tests.given import NOW, given_deployment
+from tests.metering.conftest import event
+from tests.metering.given import Door, given_contract, given_market, given_meter, given_meter_key
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class World:
+    """A deployment with its meter and key, and a buyer whose contract's window began an hour ago and ends now."""
+
+    def __init__(self) -> None:
+        self.deployment = given_deployment()
+        self.contract = given_contract(self.deployment)
+        self.buyer = self.contract.buyer
+        self.meter = given_meter(self.deployment)
+        self.secret = given_meter_key(self.meter)
+        self.door = Door(self.secret)
+        register_alias(provider=self.deployment.provider, subject="acme", buyer=self.buyer, now=NOW)
+
+    def event(self, id_: str = "e-1", **changes: Any) -> dict[str, Any]:
+        defaults = {"subject": "acme", "time": (NOW - timedelta(minutes=30)).isoformat()}
+        return event(id_, **defaults | changes)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    forget_cached_keys()
+    attribution.forget_cached_routes()
+    partitions.forget_known_days()
+    from django.db import transaction
+
+    with transaction.atomic():
+        made = World()
+    yield made
+
+
+def found() -> list[tuple[str, int]]:
+    return list(UsageEvent.objects.order_by("id").values_list("id", "contract_id"))
+
+
+def test_a_batch_is_stored_and_answered_event_by_event(world: World) -> None:
+    answer = world.door.post([world.event(), world.event("e-2", output_tokens=-1), world.event("e-3")])
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "results": [
+            {"id": "e-1", "status": "accepted"},
+            {"id": "e-2", "status": "rejected", "code": "negative-count", "field": "data.output_tokens",
+             "detail": "Expected `int` >= 0 (data.output_tokens)."},
+            {"id": "e-3", "status": "accepted"},
+        ],
+        "accepted": 2, "duplicate": 0, "conflict": 0, "rejected": 1,
+    }  # fmt: skip
+    again = world.door.post([world.event(), world.event("e-3", output_tokens=1)])
+    assert [r["status"] for r in again.json()["results"]] == ["duplicate", "conflict"]
+    assert found() == [("e-1", world.contract.pk), ("e-3", world.contract.pk)]
+
+
+def test_single_events_posted_at_once_share_a_commit(world: World) -> None:
+    singles = [world.event(f"e-{i % 20}") for i in range(40)]
+    answers = world.door.post_together([*singles, world.event("bad", output_tokens=-1)])
+    assert [a.status_code for a in answers] == [200] * 41
+    results = [a.json()["results"][0]["status"] for a in answers]
+    assert sorted(results) == ["accepted"] * 20 + ["duplicate"] * 20 + ["rejected"]
+    assert results[-1] == "rejected"
+    assert UsageEvent.objects.count() == 20
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_compressed_bodies(world: World, encoding: str) -> None:
+    plain = msgspec.json.encode([world.event(f"e-{i}") for i in range(50)])
+    packed = gzip.compress(plain) if encoding == "gzip" else zstandard.compress(plain)
+    answer = world.door.post(packed, Content_Encoding=encoding)
+    assert answer.json()["accepted"] == 50
+    broken = world.door.post(packed[:-9], Content_Encoding=encoding)
+    assert (broken.status_code, broken.json()["code"]) == (400, "unreadable-body")
+    bomb = b"[" + b" " * (16 * 2**20) + b"]"
+    bomb = gzip.compress(bomb) if encoding == "gzip" else zstandard.compress(bomb)
+    assert (world.door.post(bomb, Content_Encoding=encoding)).status_code == 413
+
+
+BAD_BODIES = [
+    (b"", 400, "malformed-json"),
+    (b"nope", 400, "malformed-json"),
+    (b'{"id": "\xff"}', 400, "invalid-utf-8"),
+    (b"[" * 100_000, 400, "malformed-json"),
+    (b"[" + b"{}," * 10_000 + b"{}]", 400, "too-many-events"),
+    (b" " * (16 * 2**20 + 1), 413, "body-too-large"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code"), BAD_BODIES)
+def test_a_body_that_cannot_be_read_is_a_problem(world: World, body: bytes, status: int, code: str) -> None:
+    answer = world.door.post(body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_strangers_are_refused(world: World) -> None:
+    def other_keys() -> tuple[str, str, str]:
+        from tests.given import given_api
+
+        trader = given_api(world.deployment.provider).secret
+        revoked = given_meter_key(world.meter)
+        ApiKey.objects.filter(pk=ApiKey.objects.latest("id").pk).update(revoked_at=NOW)
+        foreign = given_meter_key(given_meter(organization=world.buyer))
+        ApiKey.objects.filter(pk=ApiKey.objects.latest("id").pk).update(meter_id=world.meter.pk)
+        return trader or "", revoked, foreign
+
+    trader, revoked, foreign = other_keys()
+    for secret, status, code in [
+        (None, 401, "key-invalid"), ("ck_nothing", 401, "key-invalid"), (revoked, 401, "key-invalid"),
+        (trader, 403, "scope-missing"), (foreign, 403, "meter-closed"),
+    ]:  # fmt: skip
+        answer = Door(secret).post([world.event()])
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert (world.door.post([world.event()], Content_Type="text/plain")).status_code == 415
+
+    def close() -> None:
+        from django.db import transaction
+
+        with transaction.atomic():
+            close_meter(meter=Meter.objects.get(pk=world.meter.pk), now=NOW)
+        attribution.forget_cached_routes()
+
+    close()
+    assert (world.door.post([world.event()])).json()["code"] == "meter-closed"
+    assert UsageEvent.objects.count() == 0
+
+
+def test_usage_finds_its_contract_by_time_and_subject(world: World) -> None:
+    def more() -> tuple[DeliveryContract, int]:
+        earlier = given_market(world.deployment.grade, NOW - timedelta(hours=5))
+        other = given_contract(world.deployment, market=earlier)
+        elsewhere = given_contract()
+        return other, elsewhere.pk
+
+    other, elsewhere = more()
+    earlier = (NOW - timedelta(hours=4, minutes=30)).isoformat()
+    answer = world.door.post(
+        [
+            world.event("1-in"),
+            world.event("2-start", time=world.contract.window_start.isoformat()),  # type: ignore[union-attr]
+            world.event("3-end", time=world.contract.window_end.isoformat()),  # type: ignore[union-attr]
+            world.event("4-number", subject=f"contract:{other.pk}", time=earlier),
+            world.event("5-bare", subject=str(other.pk), time=earlier),
+            world.event("6-alone", time=earlier),
+            world.event("7-stranger", subject="nobody"),
+            world.event("8-foreign", subject=f"contract:{elsewhere}"),
+        ]
+    )
+    codes = [r.get("code", r["status"]) for r in answer.json()["results"]]
+    assert codes == ["accepted"] * 6 + ["unknown-subject"] * 2
+
+    def check() -> None:
+        standing = DeliveryContract.objects.get(kind="list")
+        assert (standing.buyer_id, standing.provider_id) == (world.buyer.pk, world.deployment.provider_id)
+        assert found() == [
+            ("1-in", world.contract.pk), ("2-start", world.contract.pk), ("3-end", standing.pk),
+            ("4-number", other.pk), ("5-bare", other.pk), ("6-alone", standing.pk),
+        ]  # fmt: skip
+        by_contract = {row.contract_id for row in UsageRollup.objects.all()}
+        assert by_contract == {world.contract.pk, standing.pk, other.pk}
+
+    check()
+
+
+def test_a_window_without_contracts_yet_keeps_its_events_for_later(world: World) -> None:
+    def call() -> None:
+        start = NOW - timedelta(hours=3)
+        given_market(world.deployment.grade, start, phase="call", gate_closed_at=None)
+
+    call()
+    answer = world.door.post([world.event(time=(NOW - timedelta(hours=2, minutes=30)).isoformat())])
+    assert answer.json()["results"][0]["code"] == "contract-pending"
+    assert RejectedEvent.objects.count() == 1
+
+
+def test_a_buyers_gateway_names_contracts_and_counts_apart(world: World) -> None:
+    def key() -> str:
+        return given_meter_key(given_meter(organization=world.buyer))
+
+    door = Door(key())
+    stranger = given_contract()
+    answer = door.post(
+        [
+            world.event(subject=f"contract:{world.contract.pk}"),
+            world.event("e-2", subject=f"contract:{stranger.pk}"),
+            world.event("e-3"),
+        ]
+    )
+    assert [r["status"] for r in answer.json()["results"]] == ["accepted", "rejected", "rejected"]
+    assert found() == [("e-1", world.contract.pk)]
