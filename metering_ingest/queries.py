@@ -10,7 +10,8 @@ from core.errors import BadRequest
 from exchange.models import DeliveryContract
 from identity.access import Actor
 from metering_ingest.domain.classes import CODES, NAMES
-from metering_ingest.models import Meter, RejectedEvent, SubjectAlias
+from metering_ingest.domain.pipeline import PENDING_CODE
+from metering_ingest.models import LateUsage, Meter, RejectedEvent, SubjectAlias
 
 #: What usage may be grouped by, and the SQL that names it. `r` is the rollup, `c` the contract, `d` the deployment.
 DIMENSIONS = {
@@ -123,3 +124,45 @@ def usage(
         named = tuple(NAMES[value] if name == "class" else value for name, value in zip(group_by, group, strict=True))
         rows.append(UsageRow(named, int(quantity), int(work), int(events)))
     return rows
+
+
+LATE_A_SWEEP = 100
+PENDING_A_SWEEP = 1_000
+
+
+def late_usage() -> list[tuple[int, int]]:
+    """Return contracts and hours (since 1970) that are to be settled again, the oldest first; one hour per contract."""
+    marks = LateUsage.objects.order_by("since").values_list("contract_id", "hour")[:LATE_A_SWEEP]
+    return [(int(contract), int(hour)) for contract, hour in marks]
+
+
+def forget_late_usage(contract_id: int, hour: int) -> None:
+    """Drop a mark of a period that has not been settled yet."""
+    LateUsage.objects.filter(contract_id=contract_id, hour=hour).delete()
+
+
+def list_usage_due(now: datetime) -> list[tuple[int, datetime]]:
+    """Return list contracts with a moment of each day that is over (with its grace), has usage and is not settled."""
+    sql = """
+        SELECT r.contract_id, min(r.hour)
+        FROM exchange_deliverycontract c
+        JOIN providers_grade g ON g.id = c.grade_id
+        JOIN usage_rollup r ON r.contract_id = c.id
+        WHERE c.kind = 'list' AND r.hour >= %(now)s - interval '40 days'
+        GROUP BY r.contract_id, g.grace_seconds, date_trunc('day', r.hour, 'Asia/Shanghai')
+        HAVING date_trunc('day', r.hour, 'Asia/Shanghai') + interval '1 day' + g.grace_seconds * interval '1 second'
+                <= %(now)s
+            AND NOT EXISTS (
+                SELECT FROM metering_ingest_contractsettlement s WHERE s.contract_id = r.contract_id
+                    AND s.period_start = date_trunc('day', r.hour, 'Asia/Shanghai'))
+        ORDER BY 2, 1 LIMIT 100
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql, {"now": now})
+        return [(contract, hour) for contract, hour in cursor.fetchall()]
+
+
+def pending_events() -> list[RejectedEvent]:
+    """Return events that were sent before their market had made its contracts."""
+    rows = RejectedEvent.objects.filter(code=PENDING_CODE, resolved_at__isnull=True)
+    return list(rows.order_by("kept_id")[:PENDING_A_SWEEP])

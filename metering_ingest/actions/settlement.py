@@ -1,0 +1,338 @@
+"""
+Settling contracts: recompute usage from events, rate it by the pure rule, push charges with the transfers that pay.
+
+The first settlement of a contract and period says the whole; a later one, after late events, voids or rulings, pushes
+only the difference, as the next revision. Settling again without a change does nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from billing import queries as billing
+from billing.actions import ledger
+from billing.actions.charges import push_charges
+from billing.actions.sweep import sweep_market
+from billing.domain import principal
+from billing.domain.accounts import AccountRef, available, bond, default_fund, escrow, receivable, revenue, rounding
+from billing.domain.charges import ChargeInput, ChargeKind
+from billing.domain.postings import Posting, Stage
+from core.errors import Conflict
+from core.periods import SHANGHAI, Period, shanghai_date, shanghai_day
+from core.transactions import assert_in_transaction
+from exchange.actions.settlement import mark_settled
+from exchange.models import ContractLot, DeliveryContract, Market
+from exchange.queries import undelivered_tokens
+from identity.models import Organization
+from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
+from metering_ingest.domain.settlement import (
+    DeploymentUsage,
+    Line,
+    LineKind,
+    Lot,
+    Pot,
+    Settlement,
+    Terms,
+    difference,
+    settle,
+)
+from metering_ingest.models import ContractSettlement, LateUsage, OverageMonth
+from providers.models import Grade
+from providers.queries import list_price_nano
+
+CHARGE_KINDS = {
+    LineKind.USED: ChargeKind.USED,
+    LineKind.UNUSED: ChargeKind.UNUSED,
+    LineKind.UNDELIVERED: ChargeKind.UNDELIVERED,
+    LineKind.OVERAGE: ChargeKind.OVERAGE,
+    LineKind.UNCHARGED: ChargeKind.OVERAGE,
+}
+
+
+class NotDueYet(Conflict):
+    """The window or its grace is not over."""
+
+    code = "settlement-not-due"
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A contract and the period of it that is settled."""
+
+    contract: DeliveryContract
+    period: Period
+    scope: str
+    labels: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.contract.pk}:{self.period.start:%Y%m%d%H%M%S}"
+
+
+def settle_market(*, market_id: int, now: datetime) -> int:
+    """
+    Settle every contract of a market whose window and grace are over, give back what is left of the bonds, sweep the
+    market's accounts and mark it settled. Of a settled market, push what has changed since.
+
+    :returns: how many contracts got a new revision.
+    :raises NotDueYet: before that time.
+    """
+    assert_in_transaction()
+    market = Market.objects.select_for_update(no_key=True).select_related("grade").get(pk=market_id)
+    if now < market.window_end + _grace(market.grade) or market.phase not in ("delivering", "settled"):
+        raise NotDueYet("This market's window and grace are not over; it cannot be settled yet.")
+    contracts = list(
+        DeliveryContract.objects.filter(market=market).select_related("grade__model_card", "provider").order_by("pk")
+    )
+    period = Period(market.window_start, market.window_end)
+    due = [_Due(contract, period, market.scope, _labels(contract, period, market)) for contract in contracts]
+    pushed = _settle(due, now=now)
+    _return_bonds(market, {contract.provider_id for contract in contracts}, now=now)
+    if market.phase != Market.Phase.SETTLED:
+        mark_settled(market_id=market.pk, now=now)
+    sweep_market(scope=market.scope, now=now)
+    return pushed
+
+
+def settle_contract(*, contract_id: int, at: datetime, now: datetime) -> int:
+    """
+    Settle a contract for the period that `at` lies in: its window, or for a list contract the day in Shanghai.
+
+    :returns: 1 when there is a new revision, else 0.
+    :raises NotDueYet: while the period or its grace lasts.
+    """
+    assert_in_transaction()
+    contract = DeliveryContract.objects.select_related("grade__model_card", "provider").get(pk=contract_id)
+    if contract.market_id is not None:
+        return settle_market(market_id=contract.market_id, now=now)
+    DeliveryContract.objects.select_for_update(no_key=True).get(pk=contract_id)
+    day = shanghai_date(at)
+    period = shanghai_day(day)
+    if now < period.end + _grace(contract.grade):
+        raise NotDueYet("The day and its grace are not over; its list usage cannot be settled yet.")
+    scope = f"list:{contract.grade_id}:{day:%Y%m%d}"
+    pushed = _settle([_Due(contract, period, scope, _labels(contract, period, None))], now=now)
+    if pushed:
+        sweep_market(scope=scope, now=now)
+    return pushed
+
+
+def _grace(grade: Grade) -> timedelta:
+    return timedelta(seconds=grade.grace_seconds)
+
+
+def _labels(contract: DeliveryContract, period: Period, market: Market | None) -> dict[str, Any]:
+    grade = contract.grade
+    labels = {
+        "contract": contract.pk,
+        "grade": grade.slug,
+        "grade_name": grade.name,
+        "model": grade.model_card.name,
+        "standard_version": grade.standard_version,
+        "window_start": period.start.isoformat(),
+        "window_end": period.end.isoformat(),
+        "take_or_pay_thousandths": grade.take_or_pay_thousandths,
+    }
+    return labels | {"market": market.pk} if market is not None else labels
+
+
+def _settle(due: Sequence[_Due], *, now: datetime) -> int:
+    if not due:
+        return 0
+    wait_for_ingest()
+    period = due[0].period
+    ids = [one.contract.pk for one in due]
+    meters = provider_meters({one.contract.provider_id for one in due})
+    void_repeats(meters, period, now=now)
+    hours = range(int(period.start.timestamp()) // 3600, -(-int(period.end.timestamp()) // 3600))
+    LateUsage.objects.filter(contract_id__in=ids, hour__gte=hours.start, hour__lt=hours.stop).delete()
+    usage: dict[int, list[Usage]] = {}
+    for row in recount(ids, meters, period):
+        usage.setdefault(row.contract_id, []).append(row)
+    before = _latest(ids, period)
+    lots: dict[int, list[Lot]] = {}
+    for lot in ContractLot.objects.filter(contract_id__in=ids).order_by("contract_id", "number"):
+        lots.setdefault(lot.contract_id, []).append(
+            Lot(lot.number, lot.quantity_tokens, lot.buyer_price_nano, lot.seller_price_nano)
+        )
+    months = _overage_months(due)
+    fees = {provider: billing.fee_thousandths(provider) for provider in {one.contract.provider_id for one in due}}
+    charges: list[ChargeInput] = []
+    postings: list[Posting] = []
+    rows: list[ContractSettlement] = []
+    for one in due:
+        contract = one.contract
+        earlier = before.get(contract.pk)
+        month = months[contract.buyer_id]
+        spent_elsewhere = month.spent_micro - (earlier.overage_micro if earlier else 0)
+        terms = Terms(
+            take_or_pay_thousandths=contract.grade.take_or_pay_thousandths,
+            fee_thousandths=fees[contract.provider_id],
+            overage_limit_micro=max(0, month.buyer.allows_overage_micro - spent_elsewhere),
+        )
+        delivered = [
+            DeploymentUsage(u.deployment_id, u.work_micro_st, _list_price(u.deployment_id, period), u.tokens)
+            for u in usage.get(contract.pk, [])
+        ]
+        result = settle(
+            lots.get(contract.pk, []), delivered, terms=terms, undelivered_tokens=undelivered_tokens(contract.pk)
+        )
+        known = _stored(earlier)
+        if known is not None and known.lines == result.lines:
+            continue
+        revision = earlier.revision + 1 if earlier else 0
+        overage = sum(line.buyer_amount_micro for line in result.lines if line.kind == LineKind.OVERAGE)
+        charges += _charges(one, known, result, revision)
+        postings += _postings(one, known, result, revision)
+        rows.append(
+            ContractSettlement(
+                contract_id=contract.pk,
+                period_start=period.start,
+                period_end=period.end,
+                revision=revision,
+                settled_at=now,
+                work_micro_st=sum(u.work_micro_st for u in delivered),
+                overage_micro=overage,
+                lines=[asdict(line) for line in result.lines],
+                escrow_micro=result.escrow_micro,
+            )
+        )
+        month.spent_micro = spent_elsewhere + overage
+    OverageMonth.objects.bulk_update([m for m in months.values() if m.pk], ["spent_micro"])
+    ContractSettlement.objects.bulk_create(rows)
+    if charges or postings:
+        push_charges(charges, postings, now=now)
+    return len(rows)
+
+
+def _latest(contract_ids: Sequence[int], period: Period) -> dict[int, ContractSettlement]:
+    rows = ContractSettlement.objects.filter(contract_id__in=contract_ids, period_start=period.start)
+    return {row.contract_id: row for row in rows.order_by("contract_id", "revision")}
+
+
+def _stored(row: ContractSettlement | None) -> Settlement | None:
+    if row is None:
+        return None
+    lines = tuple(Line(**line | {"kind": LineKind(line["kind"])}) for line in row.lines)
+    return Settlement(lines, row.escrow_micro)
+
+
+def _overage_months(due: Sequence[_Due]) -> dict[int, OverageMonth]:
+    """Lock, in the buyers' order, what each has spent beyond its contracts in the month of the period's start."""
+    month: date = due[0].period.start.astimezone(SHANGHAI).date().replace(day=1)
+    buyers = sorted({one.contract.buyer_id for one in due})
+    OverageMonth.objects.bulk_create(
+        [OverageMonth(buyer_id=buyer, month=month) for buyer in buyers], ignore_conflicts=True
+    )
+    rows = OverageMonth.objects.select_for_update(of=("self",)).select_related("buyer")
+    return {row.buyer_id: row for row in rows.filter(buyer_id__in=buyers, month=month).order_by("buyer_id")}
+
+
+def _list_price(deployment_id: int, period: Period) -> int:
+    """The lower of the list prices at the period's ends: a price raised meanwhile does not reach back. 0 for none."""
+    prices = (list_price_nano(deployment_id, period.start), list_price_nano(deployment_id, period.end))
+    return min((price for price in prices if price is not None), default=0)
+
+
+def _charges(
+    one: _Due, before: Settlement | None, after: Settlement, revision: int
+) -> Iterable[ChargeInput]:  # fmt: skip
+    """One charge per line that changed, with the difference; the first revision has every line whole."""
+    old = {_source_key(one, line): line for line in (before.lines if before else ())}
+    new = {_source_key(one, line): line for line in after.lines}
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        line = now or was
+        assert line is not None
+        if was == now:
+            continue
+        tokens = _less(now.tokens if now else {}, was.tokens if was else {})
+        amounts: dict[str, Any] = {
+            name: (getattr(now, name) if now else 0) - (getattr(was, name) if was else 0)
+            for name in ("quantity_micro_st", "buyer_amount_micro", "seller_amount_micro", "fee_micro")
+        }
+        labels = one.labels | {"lot": line.lot_number, "deployment": line.deployment_id}
+        if line.kind == LineKind.UNCHARGED:
+            labels["uncharged"] = True
+        yield ChargeInput(
+            source_key=key,
+            revision=revision,
+            kind=CHARGE_KINDS[line.kind],
+            buyer_id=one.contract.buyer_id,
+            provider_id=one.contract.provider_id,
+            scope=one.scope,
+            labels={name: value for name, value in labels.items() if value is not None},
+            buyer_price_nano=line.buyer_price_nano,
+            seller_price_nano=line.seller_price_nano,
+            tokens=tokens,
+            occurred=one.period,
+            **amounts,
+        )
+
+
+def _source_key(one: _Due, line: Line) -> str:
+    """Name what is charged. A price that is not the lot's is in it: a line keeps one price over all revisions."""
+    price = f":{line.buyer_price_nano}" if line.lot_number is None else ""
+    return f"contract:{one.key}:{line.key}{price}"
+
+
+def _less(after: dict[str, int] | Any, before: dict[str, int] | Any) -> dict[str, int]:
+    names = sorted({*after, *before})
+    return {name: n for name in names if (n := after.get(name, 0) - before.get(name, 0))}
+
+
+def _postings(one: _Due, before: Settlement | None, after: Settlement, revision: int) -> list[Posting]:
+    """
+    Move what each pot gains, through the escrow of the market (or of the day's list usage), which it leaves as it is
+    but for what this contract's lots had put there.
+    """
+    gains = difference(before, after)
+    contract, key = one.contract, f"settle:{one.key}:{revision}"
+    buyer, provider, hub = contract.buyer_id, contract.provider_id, escrow(one.scope)
+    fee, proceeds, vat = gains.get(Pot.FEE, 0), gains.get(Pot.PROVIDER, 0), contract.provider.vat_rate_thousandths
+    paid = principal.split_given_fee(max(proceeds, 0) + max(fee, 0), max(fee, 0), vat_thousandths=vat)
+    taken = principal.split_given_fee(max(-proceeds, 0) + max(-fee, 0), max(-fee, 0), vat_thousandths=vat)
+    coming = principal.take_back_from_provider(
+        key=f"{key}:taken", target=hub, provider_id=provider, scope=one.scope, split=taken
+    )
+    going = principal.pay_provider(key=f"{key}:paid", source=hub, provider_id=provider, scope=one.scope, split=paid)
+    # What a bond owes at the first settlement comes from the bond itself; later it has been given back.
+    first = before is None
+    security = bond(provider, one.scope) if first else available(provider)
+    cover: tuple[AccountRef, ...] = (default_fund(), receivable(provider)) if first else (receivable(provider),)
+    parts: list[tuple[Pot, str, AccountRef, tuple[AccountRef, ...]]] = [
+        (Pot.BUYER, "refund" if gains.get(Pot.BUYER, 0) > 0 else "usage", available(buyer), (receivable(buyer),)),
+        (Pot.BOND, "compensation", security, cover),
+        (Pot.DEFAULT_FUND, "surplus", default_fund(), (revenue(),)),
+        (Pot.ROUNDING, "rounding", rounding(one.scope), ()),
+    ]
+    for pot, kind, account, fallbacks in parts:
+        amount = gains.get(pot, 0)
+        if amount > 0:
+            going.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, hub, account, amount))
+        elif amount < 0:
+            coming.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, account, hub, -amount, fallbacks=fallbacks))
+    return [*coming, *going]
+
+
+def _return_bonds(market: Market, provider_ids: Iterable[int], *, now: datetime) -> None:
+    accounts = {provider: bond(provider, market.scope) for provider in sorted(provider_ids)}
+    balances = ledger.lock_accounts(accounts.values())
+    ledger.post_all(
+        [
+            principal.return_bond(
+                key=f"settlebond:{market.pk}:{provider}", seller_id=provider, scope=market.scope, amount_micro=left
+            )
+            for provider, account in accounts.items()
+            if (left := balances[account].posted_micro)
+        ],
+        now=now,
+    )
+
+
+def overage_left_micro(buyer: Organization, at: datetime) -> int:
+    """Return what a buyer may still use beyond its contracts in the month of `at`, in micro-yuan."""
+    month = at.astimezone(SHANGHAI).date().replace(day=1)
+    spent = OverageMonth.objects.filter(buyer=buyer, month=month).values_list("spent_micro", flat=True).first() or 0
+    return max(0, buyer.allows_overage_micro - spent)

@@ -1,0 +1,11 @@
+"""What beat sends: sweeps over what is due."""
+
+from datetime import timedelta
+
+BEAT = {
+    "settle_due_markets": {"task": "metering_ingest.tasks.settle_due_markets", "schedule": timedelta(seconds=1)},
+    "settle_late_usage": {"task": "metering_ingest.tasks.settle_late_usage", "schedule": timedelta(seconds=2)},
+    "settle_list_usage": {"task": "metering_ingest.tasks.settle_list_usage", "schedule": timedelta(seconds=30)},
+    "replay_pending": {"task": "metering_ingest.tasks.replay_pending", "schedule": timedelta(seconds=2)},
+    "make_partitions": {"task": "metering_ingest.tasks.make_partitions", "schedule": timedelta(minutes=10)},
+}

@@ -1,0 +1,82 @@
+"""Sweeps: what the rows say is due is done, whoever calls and however often."""
+
+import structlog
+from celery import shared_task
+from django.db import connection
+
+from core import clock
+from core.periods import shanghai_date
+from core.transactions import durable
+from exchange.queries import markets_due_for_settlement
+from metering_ingest import queries
+from metering_ingest.actions import partitions, settlement
+from metering_ingest.actions.replay import replay
+from metering_ingest.actions.settlement import NotDueYet
+from metering_ingest.domain.event_key import moment_of
+from metering_ingest.domain.pipeline import HOUR_MS
+from metering_ingest.ingest_workers import own_connection
+
+log = structlog.get_logger(__name__)
+
+MARKETS_A_SWEEP = 20
+
+
+@shared_task(acks_late=True)
+def settle_due_markets() -> int:
+    """Send every market whose window and grace are over to be settled."""
+    due = markets_due_for_settlement(clock.now())[:MARKETS_A_SWEEP]
+    for market_id in due:
+        settle_market.delay(market_id)
+    return len(due)
+
+
+@shared_task(acks_late=True)
+def settle_market(market_id: int) -> int:
+    """Settle one market; a second delivery finds nothing to do."""
+    now = clock.now()
+    try:
+        return durable(lambda: settlement.settle_market(market_id=market_id, now=now))
+    except NotDueYet:
+        return 0
+
+
+@shared_task(acks_late=True)
+def settle_late_usage() -> int:
+    """Settle again what late events, voids and amendments have changed; drop marks of what is not due yet."""
+    now = clock.now()
+    pushed = 0
+    for contract_id, hour in queries.late_usage():
+        at = moment_of(hour * HOUR_MS)
+        try:
+            pushed += durable(lambda c=contract_id, a=at: settlement.settle_contract(contract_id=c, at=a, now=now))  # type: ignore[misc]
+        except NotDueYet:
+            # Its first settlement is still to come and counts everything.
+            queries.forget_late_usage(contract_id, hour)
+    return pushed
+
+
+@shared_task(acks_late=True)
+def settle_list_usage() -> int:
+    """Settle the list usage of days that are over."""
+    now = clock.now()
+    pushed = 0
+    for contract_id, at in queries.list_usage_due(now):
+        try:
+            pushed += durable(lambda c=contract_id, a=at: settlement.settle_contract(contract_id=c, at=a, now=now))  # type: ignore[misc]
+        except NotDueYet:
+            log.info("list usage is not due yet", contract=contract_id, day=str(shanghai_date(at)))
+    return pushed
+
+
+@shared_task(acks_late=True)
+def make_partitions() -> None:
+    """Make the days ahead, so that no request waits for a table."""
+    connection.ensure_connection()
+    partitions.ensure_days(own_connection(), partitions.days_ahead(clock.now()))
+
+
+@shared_task(acks_late=True)
+def replay_pending() -> int:
+    """Store events that waited for their market's contracts."""
+    rows = queries.pending_events()
+    return sum(replay(own_connection(), rows, now=clock.now()).values()) if rows else 0
