@@ -21,7 +21,7 @@ from billing.domain.postings import Posting, Stage
 from core.errors import Conflict
 from core.periods import SHANGHAI, Period, shanghai_date, shanghai_day
 from core.transactions import assert_in_transaction
-from exchange.actions.settlement import mark_settled
+from exchange.actions.markets import mark_settled
 from exchange.models import ContractLot, DeliveryContract, Market
 from exchange.queries import undelivered_tokens
 from identity.models import Organization

@@ -47,9 +47,9 @@ class RejectedOut(serializers.Serializer[Any]):
     meter = serializers.IntegerField()
     received_at = serializers.DateTimeField()
     code = serializers.CharField()
-    field = serializers.CharField(allow_null=True)  # type: ignore[assignment]
+    field = serializers.CharField(allow_null=True)
     detail = serializers.CharField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     event_id = serializers.CharField()
     body = serializers.CharField()
     attempts = serializers.IntegerField()

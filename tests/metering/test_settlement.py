@@ -158,12 +158,12 @@ def test_usage_beyond_the_lots_is_overage_at_list_price_up_to_the_limit() -> Non
     delivery = Delivery(lots=[(1_000, 3_000, 3_000)])
     with transaction.atomic():
         set_list_price(deployment_id=delivery.deployment.pk, price_nano=5_000, now=NOW - timedelta(days=1))
-    given_deposit(delivery.buyer, 1_000_000)
+    given_deposit(delivery.buyer, 10_000_000)
     delivery.report(mine(output_tokens=100_000))
     delivery.settle()
     over = Charge.objects.get(kind="overage")
     assert over.buyer_price_nano == 5_000 and over.buyer_amount_micro > 0
-    assert delivery.micro(available(delivery.buyer.pk)) == 1_000_000 - over.buyer_amount_micro
+    assert delivery.micro(available(delivery.buyer.pk)) == 10_000_000 - over.buyer_amount_micro
     assert delivery.micro(escrow(delivery.market.scope)) == 0
 
 
