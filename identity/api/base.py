@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
+from django.utils import translation
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -81,6 +82,8 @@ class ApiView(APIView):
     now: datetime
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if "Accept-Language" not in request.headers:
+            translation.activate("en")  # programs get one language unless they ask for another
         super().initial(request, *args, **kwargs)
         self.now = clock.now()
         if isinstance(request.auth, Actor):

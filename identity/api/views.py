@@ -19,8 +19,8 @@ from identity.models import ApiKey, Membership, Organization
 class OrganizationIn(StrictSerializer):
     kind = serializers.ChoiceField(choices=Organization.Kind.choices)
     name = serializers.CharField(max_length=120)
-    name_zh = serializers.CharField(max_length=120, required=False, default="")
-    control_group = serializers.CharField(max_length=60, required=False, default="")
+    name_zh = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
+    control_group = serializers.CharField(max_length=60, required=False, default="", allow_blank=True)
     allows_overage = YuanField(required=False, default=0, allow_zero=True)
 
 
