@@ -28,10 +28,11 @@ def durable(work: Callable[[], T]) -> T:
     """
     Run `work` in one outermost transaction; on a deadlock or serialization failure run it again, a few times.
 
-    Already inside a transaction (a test, an outer door) it only runs the work.
+    Already inside a transaction (a test, an outer door) the work is a savepoint of it: a refusal leaves nothing.
     """
     if connection.in_atomic_block:
-        return work()
+        with transaction.atomic():
+            return work()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with transaction.atomic():

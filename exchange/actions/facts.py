@@ -10,10 +10,13 @@ from billing.actions import ledger
 from billing.domain.postings import Posting
 from exchange.actions.copying import NULL, copy_text, escape
 from exchange.actions.market_state import Entry, MarketState
+from exchange.actions.replay import take_snapshot
+from exchange.domain.orders import Kind
 from exchange.domain.settling import OrderEventRow, PositionChange, TradeRow
 from exchange.models import Market
 from exchange.models.journal import entry_id
 
+HASH_EVERY, SNAPSHOT_EVERY = 5_000, 50_000
 _JOURNAL = "id, kind, command_id, occurred_at, outcome, content, state_hash"
 _TRADES = (
     "id, sequence, buyer_id, seller_id, buy_order_id, sell_order_id, quantity_tokens, price_nano, bond_micro,"
@@ -29,6 +32,11 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     :param postings: further movements of the same transaction: the ledger is called once.
     :returns: the number of journal entries.
     """
+    changed_phase = any(entry.kind == Kind.PHASE for entry in state.entries)
+    if state.entries and (changed_phase or _crosses(market.last_sequence, state.sequence, HASH_EVERY)):
+        state.entries[-1].state_hash = bytes.fromhex(state.book.state_hash())
+    if state.entries and _crosses(market.last_sequence, state.sequence, SNAPSHOT_EVERY):
+        take_snapshot(market=market, state=state, now=now)
     facts, entries = state.take_facts()
     if not entries and not postings:
         return 0
@@ -42,6 +50,11 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "volatility_call_until"])
     ledger.post_all([*facts.postings, *postings], now=now)
     return len(entries)
+
+
+def _crosses(before: int, after: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, after]."""
+    return before // every != after // every
 
 
 def _journal_lines(market_id: int, entries: Iterable[Entry], times: dict[int, str]) -> Iterable[str]:

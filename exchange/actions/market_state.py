@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.db import transaction
 
 from core.money import LOT_TOKENS
@@ -22,7 +23,7 @@ from exchange.domain.commands import QueuedCommand
 from exchange.domain.orders import EventRow, Kind, MarketTerms, Phase
 from exchange.domain.settling import Facts, Settling
 from exchange.domain.times import from_ns, to_ns
-from exchange.models import Command, JournalEntry, Market
+from exchange.models import BookSnapshot, Command, JournalEntry, Market
 from exchange.models.journal import entry_id, id_range
 
 KEPT_BOOKS = 64
@@ -132,13 +133,33 @@ def empty_state(market: Market) -> MarketState:
     )
 
 
+def snapshot_content(state: MarketState) -> bytes:
+    """Return book and live orders as bytes."""
+    return msgspec.msgpack.encode(
+        (state.book.snapshot(), state.settling.snapshot(), to_ns(state.last_at) if state.last_at else 0)
+    )
+
+
+def load_snapshot(market: Market) -> MarketState | None:
+    """Return the state at the market's last snapshot, or None without one."""
+    row = BookSnapshot.objects.filter(market=market, sequence__lte=market.last_sequence).order_by("-sequence").first()
+    if row is None:
+        return None
+    book, orders, last_ns = msgspec.msgpack.decode(bytes(row.content), type=tuple[bytes, bytes, int])
+    settling = Settling(market_id=market.pk, tick_nano=market.tick_nano)
+    settling.restore(orders)
+    return MarketState(
+        market.pk, Book.restore(book), settling, row.sequence, from_ns(last_ns) if last_ns else None
+    )
+
+
 def state_of(market: Market) -> MarketState:
     """
     Return the market's state as of its last sequence number, taken out of the cache. The caller holds the row's lock.
     """
     state = _cache.pop(market.pk, None)
     if state is None or state.sequence > market.last_sequence:
-        state = empty_state(market)
+        state = load_snapshot(market) or empty_state(market)
     if state.sequence < market.last_sequence:
         catch_up(state, market)
     transaction.on_commit(lambda: _keep(state))

@@ -3,8 +3,9 @@
 from datetime import datetime
 
 from django.db import connection
+from django.db.models import F
 
-from exchange.models import Market, Offer
+from exchange.models import Market, MarketPosition, Offer
 from providers.models import Capacity
 
 
@@ -12,12 +13,14 @@ def add_capacity(*, market_id: int, organization_id: int, tokens: int) -> None:
     """Change a member's capacity in a market by `tokens`; the position's row is made at first need."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO exchange_marketposition AS p"
+            "INSERT INTO exchange_marketposition"
             " (market_id, organization_id, capacity_tokens, position_tokens, open_sell_tokens)"
-            " VALUES (%s, %s, %s, 0, 0) ON CONFLICT (market_id, organization_id)"
-            " DO UPDATE SET capacity_tokens = p.capacity_tokens + excluded.capacity_tokens",
-            [market_id, organization_id, tokens],
+            " VALUES (%s, %s, 0, 0, 0) ON CONFLICT (market_id, organization_id) DO NOTHING",
+            [market_id, organization_id],
         )
+    MarketPosition.objects.filter(market_id=market_id, organization_id=organization_id).update(
+        capacity_tokens=F("capacity_tokens") + tokens
+    )
 
 
 def attach_waiting_offers(market: Market, *, now: datetime) -> None:

@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from billing.domain import accounts
 from billing.domain.postings import Posting, Stage, transfer_id
 from core.money import LOT_TOKENS
@@ -103,6 +105,25 @@ class Settling:
         self._escrow = accounts.escrow(scope)
         self._scope = scope
         self._accounts: dict[int, accounts.AccountRef] = {}
+
+    def snapshot(self) -> bytes:
+        """Return the live orders as bytes."""
+        rows = [
+            (
+                number, order.id, order.owner, order.selling, order.filled_tokens, order.reduced_tokens,
+                order.funding.hold_id, order.funding.hold_price_nano, order.funding.open_tokens,
+                order.funding.covered_tokens, order.funding.bond_thousandths, order.funding.bonded_done_tokens,
+            )
+            for number, order in self.orders.items()
+        ]
+        return msgspec.msgpack.encode((self.trades, rows))
+
+    def restore(self, snapshot: bytes) -> None:
+        """Take the live orders from a snapshot."""
+        self.trades, rows = msgspec.msgpack.decode(snapshot)
+        for number, order_id, owner, selling, filled, reduced, *funding in rows:
+            self.orders[number] = LiveOrder(order_id, owner, selling, Funding(*funding), filled, reduced)
+            self.numbers[order_id] = number
 
     def number_of(self, order: bytes) -> int:
         """Return the book's number of a live order, 0 if it is not live."""

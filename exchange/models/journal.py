@@ -14,7 +14,7 @@ from exchange.models.orders import Command
 from identity.models import Organization
 
 NUMBER_BITS = 32
-NUMBER_MASK = 2**NUMBER_BITS - 1
+NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 
 class JournalEntry(models.Model):

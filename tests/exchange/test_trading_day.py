@@ -17,6 +17,7 @@ from exchange.models import (
     OrderEvent,
     Trade,
 )
+from tests.exchange.checking import findings
 from tests.given import (
     NOW,
     advanced,
@@ -165,3 +166,10 @@ def test_continuous_trading_with_resale_pays_the_reseller_at_the_gate():
         for c in DeliveryContract.objects.all() for lot in c.lots.all()
     }
     assert lots == {(first.pk, 6_000, 2_000_000, 2_000_000), (second.pk, 4_000, 3_000_000, 2_000_000)}
+
+
+@pytest.fixture(autouse=True)
+def books_agree():
+    """After every test here the audit finds nothing."""
+    yield
+    assert findings() == []
