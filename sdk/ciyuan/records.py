@@ -84,6 +84,10 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+class Anything(Record):
+    """An answer, or a part of one, whose members are read by name."""
+
+
 class Organization(Record):
     id: int
     kind: str
@@ -120,49 +124,92 @@ class NewKey(Key):
 class Accelerator(Record):
     id: int
     slug: str
-    name: str
     vendor: str
+    name: str
+    memory_bytes: int | None
+    bandwidth_bytes_per_second: int | None
+    work_units_per_byte: Decimal | None
+
+
+class Model(Record):
+    """A model card: the numbers that the standard token needs."""
+
+    id: int
+    slug: str
+    name: str
+    standard_version: str
+    active_params: int
+    active_weight_bytes: int
+    attention: list[Any]
+    total_params: int
 
 
 class Grade(Record):
     id: int
     slug: str
     name: str
+    name_zh: str
+    model: str
+    service_class: str
+    region: str
     mode: str
+    status: str
     standard_version: str
     take_or_pay_thousandths: int
     cached_share_thousandths: int
+    grace_seconds: int
+    tick: Decimal
+    min_order: int
+    reference_price: Decimal | None
 
 
 class Deployment(Record):
     id: int
+    provider: int
     name: str
-    grade: int | str
-    accelerator: int | str
+    grade: int
+    grade_slug: str
+    accelerator: str
+    accelerator_count: int
+    engine: str
+    precision: str
     region: str
     endpoint: str
     rated_tokens_per_minute: int
+    limit_tokens_per_minute: int
+    list_price: Decimal | None
+    status: str
 
 
 class Order(Record):
+    """Its `status` is pending, open, waiting, partly_filled, filled, cancelled, expired or refused."""
+
     id: str
     market: int
     side: str
     type: str
     status: str
+    reason: str
     price: Decimal | None
+    stop_price: Decimal | None
     quantity: int
-    filled: int | None
-    remaining: int | None
+    filled: int
+    remaining: int
+    average: Decimal | None
+    cost: Decimal
+    held: Decimal
+    time_in_force: str
     client_order_id: str | None
-    created_at: datetime | None
+    capacity: int | None
+    created_at: datetime
+    ended_at: datetime | None
 
 
-class OrderResult(Record):
-    """One command's answer of a batch: an accepted order, or the problem that refused it."""
+class CommandResult(Record):
+    """One command's answer of a batch: accepted with its order, or refused with the reason."""
 
-    status: str | int
-    order: Order | None
+    status: str
+    order: Anything | None
     code: str | None
     detail: str | None
     field: str | None
@@ -171,101 +218,179 @@ class OrderResult(Record):
 class Capacity(Record):
     id: int
     deployment: int
+    grade: int
     market: int | None
+    window_start: datetime
+    window_end: datetime
     quantity: int
+    withdrawn: int
     tokens_per_minute: int
-    reserve_price: Decimal | None
-    list_price: Decimal | None
+    reserve_price: Decimal
+    list_price: Decimal
+    wait: bool
+    state: str
+    reason: str
     order: Order | None
 
 
 class Market(Record):
     id: int
-    grade: int | str
-    phase: str
+    grade: int
+    grade_slug: str
+    window_kind: str
     window_start: datetime
     window_end: datetime
-    call_opens_at: datetime | None
-    call_closes_at: datetime | None
-    gate_closes_at: datetime | None
+    mode: str
+    phase: str
+    halted: bool
+    call_opens_at: datetime
+    call_closes_at: datetime
+    gate_closes_at: datetime
+    tick: Decimal
+    min_order: int
     cap_price: Decimal | None
-    tick: Decimal | None
+    reference_price: Decimal | None
+    sequence: int
+    gate_closed_at: datetime | None
+    settled_at: datetime | None
 
 
 class Auction(Record):
     id: int
     market: int
+    kind: str
     price: Decimal | None
     volume: int
     surplus: int
     rule: str
+    reference_price: Decimal | None
+    best_bid: Decimal | None
+    best_ask: Decimal | None
+    offered: int
+    wanted: int
+    buyers: int
+    sellers: int
+    thin: bool
+    cleared_at: datetime
 
 
-class Trade(Record):
-    id: int | str
+class PublicTrade(Record):
+    id: int
     market: int
-    side: str
     price: Decimal
     quantity: int
-    created_at: datetime | None
+    taker_side: str
+    created_at: datetime
+
+
+class Trade(PublicTrade):
+    """One's own trade."""
+
+    side: str
+    order: str
+    cost: Decimal
 
 
 class Position(Record):
     market: int
-    capacity: int | None
+    capacity: int
     position: int
-    open_sell: int | None
+    open_sell: int
+    sellable: int
+
+
+class Lot(Record):
+    number: int
+    quantity: int
+    price: Decimal
 
 
 class Contract(Record):
     id: int
-    market: int | None
     kind: str
-    buyer: int | str | None
-    provider: int | str | None
+    market: int | None
+    grade: int
+    grade_slug: str
+    model: str
+    buyer: int
+    buyer_name: str
+    provider: int
+    provider_name: str
     quantity: int
-    window_start: datetime
+    tokens_per_minute: int
+    window_start: datetime | None
     window_end: datetime | None
+    status: str
+    lots: list[Lot]
+
+
+class Endpoint(Record):
+    """One deployment that serves a contract."""
+
+    deployment: int
+    endpoint: str
+    quantity: int
+    token: str
 
 
 class Access(Record):
-    """Where a contract is served, and the token that opens it."""
+    """Where a contract is served, and the signed token that opens it."""
 
-    endpoint: str
-    model: str
-    token: str
-    window_start: datetime | None
-    window_end: datetime | None
-    tokens_per_minute: int
-
-
-class Delivery(Record):
     contract: int
-    subject: str | None
+    model: str
+    endpoint: str
+    token: str
+    tokens_per_minute: int
     quantity: int
     window_start: datetime
     window_end: datetime
+    endpoints: list[Endpoint]
+
+
+class Delivery(Record):
+    """Whom a provider serves: `subject` is how its meter names the contract."""
+
+    contract: int
+    subject: str
+    market: int | None
+    deployment: int
+    deployment_name: str
+    model: str
+    buyer: int
+    buyer_name: str
+    quantity: int
+    tokens_per_minute: int
+    window_start: datetime
+    window_end: datetime
+    status: str
 
 
 class MeterRecord(Record):
+    """A registered meter; `secret` is its key, in the answer to its registration alone."""
+
     id: int
+    organization: int
     name: str
     role: str
-    source: str | None
     deployment: int | None
+    public_key: str | None
+    created_at: datetime
+    closed_at: datetime | None
     secret: str | None
 
 
 class Alias(Record):
     id: int
+    provider: int
     subject: str
     buyer: int
+    buyer_name: str
 
 
 class EventResult(Record):
     """accepted, duplicate, conflict or rejected, with the reason."""
 
-    id: str
+    id: str | None
     status: str
     code: str | None
     detail: str | None
@@ -277,41 +402,113 @@ class EventAnswer(Record):
 
 
 class RejectedEvent(Record):
-    id: int | str
+    id: str
+    meter: int
+    received_at: datetime
     code: str
-    detail: str
     field: str | None
-    received_at: datetime | None
+    detail: str
+    source: str
+    event_id: str
+    body: str
+    attempts: int
+    resolved_at: datetime | None
 
 
 class UsageRow(Record):
-    """A group of usage; the columns are those that it was grouped by, and the sums."""
+    """One group of usage: its dimensions, tokens (`quantity`), standard tokens and events."""
+
+    group: Anything
+    quantity: int
+    standard_tokens: Decimal
+    events: int
+
+
+class DocumentLine(Record):
+    number: int
+    section: str
+    kind: str
+    scope: str
+    labels: Anything
+    tokens: Anything
+    standard_tokens: Decimal
+    price: Decimal
+    amount: Decimal
+    amount_exact: Decimal
 
 
 class Invoice(Record):
+    """An invoice, settlement statement or note; `lines` where it was asked for by itself."""
+
     id: int
-    number: str | None
-    status: str | None
+    number: str
+    kind: str
+    organization: int
+    refers_to: int | None
+    cycle: str
+    period_start: datetime
+    period_end: datetime
+    issued_at: datetime
+    state: str
     total: Decimal
-    issued_at: datetime | None
+    net: Decimal
+    tax: Decimal
+    charges: Decimal
+    rounding: Decimal
+    due: Decimal
+    paid: Decimal
+    lines: list[DocumentLine] | None
 
 
 class Charge(Record):
+    """A rated line; the side that is not the caller's is None."""
+
     id: str
+    source_key: str
+    revision: int
     kind: str
+    scope: str
+    labels: Anything
+    tokens: Anything
+    standard_tokens: Decimal
+    buyer: int
+    provider: int
+    price: Decimal | None
     amount: Decimal | None
+    seller_price: Decimal | None
+    seller_amount: Decimal | None
+    fee: Decimal | None
+    occurred_start: datetime
+    occurred_end: datetime
 
 
 class Balance(Record):
+    organization: int
     available: Decimal
-    held: Decimal | None
+    held: Decimal
+    bond: Decimal
+    payable: Decimal
+    receivable: Decimal
+
+
+class Transfer(Record):
+    id: str
+    booked_at: datetime
+    kind: str
+    stage: str
+    debit: str
+    credit: str
+    amount: Decimal
+    excess: Decimal
+    hold: str | None
+    key: str
+    label: str
 
 
 class Deposit(Record):
-    id: int | str
+    id: int
+    organization: int
     amount: Decimal
-    reference: str | None
-
-
-class Anything(Record):
-    """An answer whose fields are read by name."""
+    settled_debt: Decimal
+    reference: str
+    received_at: datetime

@@ -18,7 +18,7 @@ PROGRAM = f"import sys; sys.path.insert(0, {str(SDK)!r}); from ciyuan.cli import
 MARKETS = [
     {
         "id": 12,
-        "grade": "通义-32b",
+        "grade_slug": "通义-32b",
         "phase": "call",
         "window_start": "2026-11-20T16:00:00Z",
         "window_end": "2026-11-21T01:00:00Z",
@@ -27,7 +27,7 @@ MARKETS = [
     },
     {
         "id": 7,
-        "grade": "deepseek-v3-realtime",
+        "grade_slug": "deepseek-v3-realtime",
         "phase": "settled",
         "window_start": "2026-11-19T16:00:00Z",
         "window_end": "2026-11-20T01:00:00Z",
@@ -60,9 +60,10 @@ def test_lists_are_tables_in_the_time_of_shanghai(ciyuan, exchange):
     code, out, _ = ciyuan("market", "list")
     assert code == 0
     assert out.splitlines() == [
-        "id  grade                 phase    window start      window end        call closes at  cap price",
-        "12  通义-32b              call     2026-11-21 00:00  2026-11-21 09:00                  0.0000040",
-        " 7  deepseek-v3-realtime  settled  2026-11-20 00:00  2026-11-20 09:00",
+        "id  grade                 window start      window end        call closes at  phase    cap price"
+        "  reference price",
+        "12  通义-32b              2026-11-21 00:00  2026-11-21 09:00                  call     0.0000040",
+        " 7  deepseek-v3-realtime  2026-11-20 00:00  2026-11-20 09:00                  settled",
     ]
 
 
@@ -87,7 +88,7 @@ def test_an_order_from_the_command_line(ciyuan, exchange):
         "type": "limit",
         "price": "0.0000021",
         "quantity": 5_000_000,
-        "time_in_force": "IOC",
+        "time_in_force": "ioc",
         "post_only": True,
     }
 
@@ -97,6 +98,7 @@ def test_capacity_for_a_window(ciyuan, exchange):
     code, _, err = ciyuan(
         "capacity", "publish", "--deployment", 1, "--from", "2026-11-21T00:00:00+08:00", "--to",
         "2026-11-21T09:00:00+08:00", "--quantity", 1000, "--tokens-per-minute", 10, "--reserve", "0.000001",
+        "--list", "0.000004",
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert json.loads(exchange.requests[0][4])["window"]["start"] == "2026-11-21T00:00:00+08:00"
@@ -121,7 +123,20 @@ def test_an_invoice_is_saved(ciyuan, exchange, tmp_path, monkeypatch):
         (("order", "bye"), "did you mean 'buy'"),
         (("usage", "--from", "2026-11-20T00:00:00"), "has no time zone"),
         (
-            ("capacity", "publish", "--deployment", 1, "--quantity", 5, "--tokens-per-minute", 1, "--reserve", 1),
+            (
+                "capacity",
+                "publish",
+                "--deployment",
+                1,
+                "--quantity",
+                5,
+                "--tokens-per-minute",
+                1,
+                "--reserve",
+                1,
+                "--list",
+                2,
+            ),
             "--from",
         ),
         (("--url", "localhost", "market", "list"), "begins with http:// or https://"),

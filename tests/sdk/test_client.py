@@ -54,7 +54,7 @@ def test_answers_are_typed(client):
     market = client.markets.get(7)
     assert market.window_start == datetime(2026, 11, 20, 16, tzinfo=UTC)
     assert market.cap_price == Decimal("0.0000040")
-    assert market.gate_closes_at is None
+    assert market.gate_closed_at is None
     assert market["cap_price_per_million"] == "4.00"  # known to the exchange, not to this client
 
 
@@ -219,7 +219,12 @@ def test_capacity_is_for_a_market_or_a_window(client, exchange):
     exchange.routes["POST", "/v1/capacity"] = (201, {"id": 1, "deployment": 2, "quantity": 1_000})
     window = (datetime(2026, 11, 20, 16, tzinfo=UTC), "2026-11-21T01:00:00Z")
     published = client.capacity.publish(
-        deployment=2, window=window, quantity=1_000, tokens_per_minute=10, reserve_price="0.000001"
+        deployment=2,
+        window=window,
+        quantity=1_000,
+        tokens_per_minute=10,
+        reserve_price="0.000001",
+        list_price="0.000004",
     )
     assert published.id == 1
     assert json.loads(exchange.requests[0][4])["window"] == {
@@ -227,4 +232,6 @@ def test_capacity_is_for_a_market_or_a_window(client, exchange):
         "end": "2026-11-21T01:00:00Z",
     }
     with pytest.raises(ValueError, match="either for a market or for a window"):
-        client.capacity.publish(deployment=2, quantity=1_000, tokens_per_minute=10, reserve_price="0.000001")
+        client.capacity.publish(
+            deployment=2, quantity=1_000, tokens_per_minute=10, reserve_price="0.000001", list_price="1"
+        )

@@ -151,11 +151,10 @@ def attribute(name: str) -> Callable[[Any], Any]:
     return lambda record: getattr(record, name, None)
 
 
-def columns(*names: str, **renamed: str) -> list[Column]:
-    """Columns of a record's attributes; `title="attribute"` gives one another title."""
-    return [(name.replace("_", " "), attribute(name)) for name in names] + [
-        (title.replace("_", " "), attribute(name)) for title, name in renamed.items()
-    ]
+def columns(*names: str) -> list[Column]:
+    """Columns of a record's attributes; `title=attribute` gives one another title."""
+    pairs = [name.split("=") if "=" in name else (name, name) for name in names]
+    return [(title.replace("_", " "), attribute(of)) for title, of in pairs]
 
 
 def fail(message: str) -> NoReturn:
@@ -194,7 +193,7 @@ def _padding(text: str, width: int) -> str:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The `ciyuan` program: whatever is wrong is one line on stderr, and exit code 1."""
-    from ciyuan.cli import metering, money, token, trading  # noqa: F401  they register their commands
+    from ciyuan.cli import metering, money, token, trading, verify  # noqa: F401  they register their commands
 
     try:
         code = cli.main(args, prog_name="ciyuan", standalone_mode=False)

@@ -42,7 +42,9 @@ def _documents(group: click.Group, resource: Literal["invoices", "statements"], 
     @json_option
     def list_(limit: int, as_json: bool) -> None:
         rows = documents().list()
-        show_list(rows, columns("id", "number", "status", "total", "issued_at"), as_json=as_json, limit=limit)
+        show_list(
+            rows, columns("id", "number", "kind", "state", "total", "due", "issued_at"), as_json=as_json, limit=limit
+        )
 
     @group.command("show", help=f"Show one {word} with its lines.")
     @click.argument("document", type=int, metavar=word.upper().replace(" ", "_"))
@@ -53,9 +55,10 @@ def _documents(group: click.Group, resource: Literal["invoices", "statements"], 
     @group.command("download", help=f"Save one {word} as PDF or CSV.")
     @click.argument("document", type=int, metavar=word.upper().replace(" ", "_"))
     @click.option("--format", "kind", type=click.Choice(["pdf", "csv"]), default="pdf", show_default=True)
+    @click.option("--language", type=click.Choice(["zh", "en"]), default="zh", show_default=True, help="Of the PDF.")
     @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; - for stdout.")
-    def download(document: int, kind: str, output: Path | None) -> None:
-        content = documents().pdf(document) if kind == "pdf" else documents().csv(document)
+    def download(document: int, kind: str, language: Literal["zh", "en"], output: Path | None) -> None:
+        content = documents().pdf(document, language=language) if kind == "pdf" else documents().csv(document)
         if output is not None and str(output) == "-":
             sys.stdout.buffer.write(content)
             return
@@ -108,13 +111,22 @@ def usage(
             fail(f"{csv_file}: {(error.strerror or str(error)).lower()}")
         click.echo(f"{csv_file} ({len(content):,} bytes)")
         return
-    rows = [row.raw for row in client.usage.query(group_by=by, start=start, end=end, **chosen)]
+    rows = client.usage.query(group_by=by, start=start, end=end, **chosen)
     if as_json:
-        print_json(rows)
+        print_json([row.raw for row in rows])
         return
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    right = [name for name in names if all(isinstance(row.get(name), int | None) for row in rows)]
-    print_table(names, [[text_of(row.get(name)) for name in names] for row in rows], right=right)
+    groups = list(dict.fromkeys(name for row in rows for name in row.group.raw))
+    sums = ("quantity", "standard tokens", "events")
+    cells = [
+        [
+            *(text_of(row.group.raw.get(name)) for name in groups),
+            f"{row.quantity:,}",
+            row.standard_tokens,
+            f"{row.events:,}",
+        ]
+        for row in rows
+    ]
+    print_table([*groups, *sums], cells, right=sums)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +20,6 @@ from ciyuan.cli.base import (
     json_option,
     key_option,
     open_client,
-    print_json,
     show_list,
     show_one,
 )
@@ -43,7 +41,16 @@ def market_list(grade: str | None, phase: str | None, limit: int, as_json: bool)
     """List markets, the newest first."""
     show_list(
         open_client().markets.list(grade=grade, phase=phase),
-        columns("id", "grade", "phase", "window_start", "window_end", "call_closes_at", cap_price="cap_price"),
+        columns(
+            "id",
+            "grade=grade_slug",
+            "window_start",
+            "window_end",
+            "call_closes_at",
+            "phase",
+            "cap_price",
+            "reference_price",
+        ),
         as_json=as_json,
         limit=limit,
     )
@@ -88,7 +95,9 @@ def capacity() -> None:
 @click.option("--quantity", type=int, required=True, help="Standard tokens in all.")
 @click.option("--tokens-per-minute", type=int, required=True, help="Standard tokens per minute.")
 @click.option("--reserve", type=DECIMAL, required=True, metavar="¥", help="Lowest price, ¥ per standard token.")
-@click.option("--list", "list_price", type=DECIMAL, metavar="¥", help="List price, ¥ per standard token.")
+@click.option(
+    "--list", "list_price", type=DECIMAL, required=True, metavar="¥", help="List price, ¥ per standard token."
+)
 @click.option("--wait", is_flag=True, help="Publish without offering it for sale yet.")
 @key_option
 @json_option
@@ -100,7 +109,7 @@ def capacity_publish(
     quantity: int,
     tokens_per_minute: int,
     reserve: Decimal,
-    list_price: Decimal | None,
+    list_price: Decimal,
     wait: bool,
     idempotency_key: str | None,
     as_json: bool,
@@ -130,7 +139,9 @@ def capacity_list(limit: int, as_json: bool) -> None:
     """List published capacity."""
     show_list(
         open_client().capacity.list(),
-        columns("id", "deployment", "market", "quantity", "tokens_per_minute", "reserve_price", "list_price"),
+        columns(
+            "id", "deployment", "market", "window_start", "quantity", "reserve_price", "list_price", "state", "reason"
+        ),
         as_json=as_json,
         limit=limit,
     )
@@ -142,8 +153,7 @@ def capacity_list(limit: int, as_json: bool) -> None:
 @json_option
 def capacity_withdraw(capacity_id: int, idempotency_key: str | None, as_json: bool) -> None:
     """Withdraw capacity that is not sold."""
-    answer = open_client().capacity.withdraw(capacity_id, idempotency_key=idempotency_key)
-    _say(answer, f"capacity {capacity_id} is withdrawn", as_json=as_json)
+    show_one(open_client().capacity.withdraw(capacity_id, idempotency_key=idempotency_key), as_json=as_json)
 
 
 @cli.group("order", cls=Group)
@@ -155,7 +165,12 @@ def _place(side: Any) -> Any:
     @click.option("--market", "market_id", type=int, required=True, metavar="ID")
     @click.option("--quantity", type=int, required=True, help="Standard tokens, in lots of 1,000.")
     @click.option("--price", type=DECIMAL, metavar="¥", help="Limit, ¥ per standard token; without it a market order.")
-    @click.option("--tif", "time_in_force", metavar="GTC|GTD|IOC|FOK", help="How long it stands.")
+    @click.option(
+        "--tif",
+        "time_in_force",
+        type=click.Choice(["gtc", "gtd", "ioc", "fok"], case_sensitive=False),
+        help="How long it stands.",
+    )
     @click.option("--client-order-id", metavar="TEXT", help="Your own name for it.")
     @click.option("--field", "fields", multiple=True, metavar="NAME=VALUE", help="A rarer field of the API, as JSON.")
     @key_option
@@ -205,8 +220,7 @@ order.command("sell", help="Offer: at least the price for each token, or at the 
 @json_option
 def order_cancel(order_id: str, idempotency_key: str | None, as_json: bool) -> None:
     """Cancel an order."""
-    answer = open_client().orders.cancel(order_id, idempotency_key=idempotency_key)
-    _say(answer, f"order {order_id} is being cancelled", as_json=as_json)
+    show_one(open_client().orders.cancel(order_id, idempotency_key=idempotency_key), as_json=as_json)
 
 
 @order.command("list")
@@ -218,7 +232,7 @@ def order_list(market_id: int | None, status: str | None, limit: int, as_json: b
     """List one's orders."""
     show_list(
         open_client().orders.list(market=market_id, status=status),
-        columns("id", "market", "side", "type", "price", "quantity", "filled", "status"),
+        columns("id", "market", "side", "type", "price", "quantity", "filled", "average", "status"),
         as_json=as_json,
         limit=limit,
     )
@@ -237,7 +251,17 @@ def contract_list(market_id: int | None, limit: int, as_json: bool) -> None:
     """List one's contracts, as buyer or provider."""
     show_list(
         open_client().contracts.list(market=market_id),
-        columns("id", "market", "kind", "buyer", "provider", "quantity", "window_start", "window_end"),
+        columns(
+            "id",
+            "market",
+            "model",
+            "quantity",
+            "window_start",
+            "window_end",
+            "status",
+            "buyer=buyer_name",
+            "provider=provider_name",
+        ),
         as_json=as_json,
         limit=limit,
     )
@@ -258,7 +282,17 @@ def deliveries(limit: int, as_json: bool) -> None:
     """List whom to serve, what, how much and when (a provider's)."""
     show_list(
         open_client().deliveries.list(),
-        columns("contract", "subject", "quantity", "window_start", "window_end"),
+        columns(
+            "contract",
+            "subject",
+            "quantity",
+            "tokens_per_minute",
+            "window_start",
+            "window_end",
+            "status",
+            "deployment=deployment_name",
+            "buyer=buyer_name",
+        ),
         as_json=as_json,
         limit=limit,
     )
@@ -270,13 +304,21 @@ def deliveries(limit: int, as_json: bool) -> None:
 @json_option
 def trades(market_id: int | None, limit: int, as_json: bool) -> None:
     """List one's trades."""
-    shown = columns("id", "market", "side", "price", "quantity")
+    shown = columns("id", "market", "side", "price", "quantity", "cost")
     shown.append(("at", attribute("created_at")))
     show_list(open_client().trades.list(market=market_id), shown, as_json=as_json, limit=limit)
 
 
-def _say(answer: Any, sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(sentence, file=sys.stdout)
+@cli.group("auction", cls=Group)
+def auction() -> None:
+    """Results of auctions."""
+
+
+@auction.command("list")
+@click.option("--market", "market_id", type=int, metavar="ID", help="Only of this market.")
+@_limit_option
+@json_option
+def auction_list(market_id: int | None, limit: int, as_json: bool) -> None:
+    """List auctions, the newest first; `ciyuan verify auction ID` computes one again."""
+    shown = columns("id", "market", "kind", "price", "volume", "surplus", "rule", "cleared_at")
+    show_list(open_client().auctions.list(market=market_id), shown, as_json=as_json, limit=limit)

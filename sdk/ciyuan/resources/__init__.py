@@ -1,0 +1,20 @@
+"""
+The exchange's API by resource: `client.markets.list()`, `client.orders.buy(…)`, `client.invoices.pdf(7)`.
+
+Prices are ¥ per standard token and amounts ¥, given as `Decimal` or text ("0.0035"); floats are refused. Quantities are
+standard tokens; times are aware datetimes. Every write takes `idempotency_key`; without one it makes its own.
+"""
+
+from ciyuan.resources.metering import Events, Exports, Meters, UsageQueries
+from ciyuan.resources.money import Account, Deposits, Invoices, Statements
+from ciyuan.resources.parties import Keys, Organizations
+from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
+from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
+from ciyuan.resources.values import Money, Side, decimal_text, time_text
+
+__all__ = [
+    "Accelerators", "Account", "Auctions", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
+    "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders",
+    "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "decimal_text", "order_body",
+    "time_text",
+]  # fmt: skip

@@ -1,0 +1,106 @@
+"""Meters, events and usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from ciyuan import records as r
+from ciyuan.calls import Call, Mode, Page, Resource, endpoint, page_of, paged, read, write
+from ciyuan.resources.values import given, time_text
+
+UsageRows = list[r.UsageRow]
+
+
+class Meters(Resource[Mode]):
+    @paged
+    def list(self) -> Call[Page[r.MeterRecord]]:
+        return read("/v1/meters", page_of(r.MeterRecord))
+
+    @endpoint
+    def register(
+        self,
+        /,
+        *,
+        name: str,
+        role: Literal["provider", "buyer", "engine"],
+        deployment: int | None = None,
+        public_key: str | None = None,
+        idempotency_key: str | None = None,
+        **further: Any,
+    ) -> Call[r.MeterRecord]:
+        """
+        Register a meter; the answer holds its key's `secret`, once.
+
+        :param public_key: Ed25519, in hex, for a meter that signs.
+        """
+        body = given(name=name, role=role, deployment=deployment, public_key=public_key, **further)
+        return write("POST", "/v1/meters", r.MeterRecord, body, idempotency_key=idempotency_key)
+
+    @endpoint
+    def close(self, meter: int, *, idempotency_key: str | None = None) -> Call[r.MeterRecord]:
+        return write("DELETE", f"/v1/meters/{meter}", r.MeterRecord, idempotency_key=idempotency_key)
+
+    @endpoint
+    def alias(self, *, subject: str, buyer: int, idempotency_key: str | None = None) -> Call[r.Alias]:
+        """Let events with this subject be a buyer's usage."""
+        body = {"subject": subject, "buyer": buyer}
+        return write("POST", "/v1/aliases", r.Alias, body, idempotency_key=idempotency_key)
+
+
+class Events(Resource[Mode]):
+    @endpoint
+    def send(self, events: Sequence[Mapping[str, Any]]) -> Call[r.EventAnswer]:
+        """
+        Send CloudEvents, at most 10,000 at once. Each counts once for ever by its source and id, so that sending the
+        same again is safe; `ciyuan.Meter` does this, batching and spooling.
+        """
+        return Call("POST", "/v1/events", r.EventAnswer, json=[*events], repeatable=True)
+
+    @paged
+    def rejected(self, *, code: str | None = None, resolved: bool = False) -> Call[Page[r.RejectedEvent]]:
+        """Events that were refused and kept, with the reasons."""
+        return read("/v1/events/rejected", page_of(r.RejectedEvent), code=code, resolved="true" if resolved else None)
+
+    @endpoint
+    def replay(
+        self, *, ids: Sequence[str] | None = None, code: str | None = None, idempotency_key: str | None = None
+    ) -> Call[r.Anything]:
+        """Try rejected events again after their cause is mended."""
+        body = given(ids=list(ids) if ids is not None else None, code=code)
+        return write("POST", "/v1/events/rejected/replay", r.Anything, body, idempotency_key=idempotency_key)
+
+
+class UsageQueries(Resource[Mode]):
+    @endpoint
+    def query(
+        self,
+        /,
+        *,
+        group_by: Sequence[str] = (),
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        **filters: Any,
+    ) -> Call[UsageRows]:
+        """
+        Usage sums over [start, end), from rollups; a row per group. The default is the last day by class.
+
+        :param group_by: of class, contract, deployment, meter, buyer, provider, grade, model, accelerator, hour, …
+        :param filters: the same names with the value to keep, such as `contract=42`.
+        """
+        params = {"from": time_text("start", start), "to": time_text("end", end), **filters}
+        return read("/v1/usage", _rows, group_by=",".join(group_by) or None, **params)
+
+
+class Exports(Resource[Mode]):
+    @endpoint
+    def usage_csv(
+        self, /, *, start: datetime | str | None = None, end: datetime | str | None = None, **filters: Any
+    ) -> Call[bytes]:
+        params = {"from": time_text("start", start), "to": time_text("end", end), **filters}
+        return Call("GET", "/v1/usage.csv", bytes, params=given(**params), binary=True)
+
+
+def _rows(body: Any) -> UsageRows:
+    return [r.UsageRow(row) for row in body["items"]]
