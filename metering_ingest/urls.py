@@ -9,7 +9,6 @@ api_urlpatterns = [
     path("meters/<int:meter_id>", meters.MeterDetail.as_view()),
     path("aliases", meters.Aliases.as_view()),
     path("usage", usage.Usage.as_view()),
-    path("usage.csv", usage.UsageCsv.as_view()),
     path("events/rejected", usage.Rejected.as_view()),
     path("events/rejected/replay", usage.Replay.as_view()),
 ]

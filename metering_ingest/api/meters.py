@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from core.api.paging import page
 from core.api.serializers import StrictSerializer
 from core.errors import NotFound
+from identity.actions.keys import create_key
 from identity.api.base import ApiView
 from identity.models import Organization
 from metering_ingest import queries
@@ -35,6 +36,10 @@ class MeterOut(serializers.Serializer[Any]):
     public_key = serializers.CharField(allow_null=True)
     created_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
+
+
+class NewMeterOut(MeterOut):
+    secret = serializers.CharField(allow_null=True, help_text="The first key of this meter, shown once.")
 
 
 class MeterPage(serializers.Serializer[Any]):
@@ -92,7 +97,7 @@ class Meters(ApiView):
     def get(self, request: Request) -> Response:
         return Response(page(request, queries.meters_readable(self.actor), show_meter))
 
-    @extend_schema(operation_id="meters_open", request=MeterIn, responses={201: MeterOut})
+    @extend_schema(operation_id="meters_open", request=MeterIn, responses={201: NewMeterOut})
     def post(self, request: Request) -> Response:
         wanted = self.parse(MeterIn)
         deployment = None
@@ -101,14 +106,19 @@ class Meters(ApiView):
             if deployment is None:
                 raise MeterUnfit("There is no such deployment of yours.", field="deployment")
         public_key = bytes.fromhex(wanted["public_key"]) if wanted.get("public_key") else None
-        return self.once(
-            lambda: show_meter(
-                meters.open_meter(
-                    organization=self.actor.organization, name=wanted["name"], role=wanted["role"],
-                    deployment=deployment, public_key=public_key, now=self.now,
-                )
-            )
-        )  # fmt: skip
+
+        def perform() -> dict[str, Any]:
+            meter = meters.open_meter(
+                organization=self.actor.organization, name=wanted["name"], role=wanted["role"], deployment=deployment,
+                public_key=public_key, now=self.now,
+            )  # fmt: skip
+            key = create_key(
+                organization=self.actor.organization, name=meter.name, scopes=["meter"], meter_id=meter.pk,
+                now=self.now, actor=self.actor,
+            )  # fmt: skip
+            return show_meter(meter) | {"secret": key.secret}
+
+        return self.once(perform, secret_fields={"secret"})
 
 
 class MeterDetail(ApiView):

@@ -5,11 +5,11 @@ import io
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.http import HttpResponse
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -29,7 +29,8 @@ MAX_REPLAY = 1_000
 
 
 class UsageRowOut(serializers.Serializer[Any]):
-    group = serializers.DictField()
+    """Beside these, one member per dimension asked for."""
+
     quantity = serializers.IntegerField()
     standard_tokens = serializers.CharField()
     events = serializers.IntegerField()
@@ -97,15 +98,34 @@ PARAMETERS = [
 ]
 
 
+class CsvRenderer(BaseRenderer):
+    """`?format=csv` or `Accept: text/csv`: the rows as a file. Problems stay JSON."""
+
+    media_type = "text/csv"
+    format = "csv"
+    charset = "utf-8"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> Any:
+        if "items" not in data:
+            return JSONRenderer().render(data)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*data["group_by"], "quantity", "standard_tokens", "events"])
+        writer.writeheader()
+        for row in data["items"]:
+            writer.writerow({n: v.isoformat() if isinstance(v, datetime) else v for n, v in row.items()})
+        return text.getvalue()
+
+
 class Usage(ApiView):
     scopes = {"GET": "read"}
+    renderer_classes = (JSONRenderer, CsvRenderer)
 
     @extend_schema(operation_id="usage_read", parameters=PARAMETERS, responses=UsageOut)
     def get(self, request: Request) -> Response:
         group_by, start, end, rows = self.rows(request)
         items = [
-            {
-                "group": dict(zip(group_by, row.group, strict=True)),
+            dict(zip(group_by, row.group, strict=True))
+            | {
                 "quantity": row.quantity,
                 "standard_tokens": format_tokens(row.work_micro_st),
                 "events": row.events,
@@ -131,21 +151,6 @@ class Usage(ApiView):
         return group_by, start, end, queries.usage(
             self.actor, group_by=group_by, start=start, end=end, filters=filters
         )  # fmt: skip
-
-
-class UsageCsv(Usage):
-    @extend_schema(operation_id="usage_csv", parameters=PARAMETERS, responses={(200, "text/csv"): OpenApiTypes.STR})
-    def get(self, request: Request) -> HttpResponse:  # type: ignore[override]
-        group_by, _, _, rows = self.rows(request)
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow([*group_by, "quantity", "standard_tokens", "events"])
-        for row in rows:
-            group = [value.isoformat() if isinstance(value, datetime) else value for value in row.group]
-            writer.writerow([*group, row.quantity, format_tokens(row.work_micro_st), row.events])
-        answer = HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8")
-        answer["Content-Disposition"] = 'attachment; filename="usage.csv"'
-        return answer
 
 
 def show_rejected(row: RejectedEvent) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class RejectedEvent(models.Model):
     pk = models.CompositePrimaryKey("meter_id", "digest")
     meter_id = models.BigIntegerField()
     digest = models.BinaryField(max_length=16, help_text="BLAKE2b-128 of the body: kept once.")
-    kept_id = models.UUIDField(unique=True, help_text="By which it is listed and replayed; in the order of arrival.")
+    kept_id = models.UUIDField(db_index=True, help_text="By which it is listed and replayed; in the order of arrival.")
     received_at = models.DateTimeField()
     code = models.CharField(max_length=40)
     field = models.TextField(blank=True)
