@@ -124,8 +124,10 @@ def test_rejected_events_are_listed_and_replayed_once_their_cause_is_mended(caps
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("query", ["group_by=colour", "from=yesterday", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
-                                   "contract=x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    ["group_by=colour", "from=yesterday", "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "contract=x"],
+)
 def test_a_wrong_question_about_usage_is_refused(query: str) -> None:
     answer = given_api(given_organization()).get(f"/v1/usage?{query}")
     assert answer.status_code == 400 and answer.json()["field"]
