@@ -144,17 +144,20 @@ def forget_late_usage(contract_id: int, hour: int) -> None:
 def list_usage_due(now: datetime) -> list[tuple[int, datetime]]:
     """Return list contracts with a moment of each day that is over (with its grace), has usage and is not settled."""
     sql = """
-        SELECT r.contract_id, min(r.hour)
-        FROM exchange_deliverycontract c
-        JOIN providers_grade g ON g.id = c.grade_id
-        JOIN usage_rollup r ON r.contract_id = c.id
-        WHERE c.kind = 'list' AND r.hour >= %(now)s - interval '40 days'
-        GROUP BY r.contract_id, g.grace_seconds, date_trunc('day', r.hour, 'Asia/Shanghai')
-        HAVING date_trunc('day', r.hour, 'Asia/Shanghai') + interval '1 day' + g.grace_seconds * interval '1 second'
-                <= %(now)s
+        SELECT used.contract_id, used.first_hour
+        FROM (
+            SELECT r.contract_id, date_trunc('day', r.hour, 'Asia/Shanghai') AS day, min(r.hour) AS first_hour,
+                g.grace_seconds
+            FROM exchange_deliverycontract c
+            JOIN providers_grade g ON g.id = c.grade_id
+            JOIN usage_rollup r ON r.contract_id = c.id
+            WHERE c.kind = 'list' AND r.hour >= %(now)s - interval '40 days'
+            GROUP BY 1, 2, 4
+        ) AS used
+        WHERE used.day + interval '1 day' + used.grace_seconds * interval '1 second' <= %(now)s
             AND NOT EXISTS (
-                SELECT FROM metering_ingest_contractsettlement s WHERE s.contract_id = r.contract_id
-                    AND s.period_start = date_trunc('day', r.hour, 'Asia/Shanghai'))
+                SELECT FROM metering_ingest_contractsettlement s
+                WHERE s.contract_id = used.contract_id AND s.period_start = used.day)
         ORDER BY 2, 1 LIMIT 100
     """
     with connection.cursor() as cursor:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
@@ -108,7 +109,6 @@ class Day:
         self.buyers: list[Party] = []
         self.supplies: list[Supply] = []
         self.market: Any = None
-        self._shown = datetime.min.replace(tzinfo=UTC)
 
     # the steps, in order -----------------------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Day:
             for row in buyer.client.usage.query(
                 group_by=["class"], start=self.market.window_start, end=self.market.window_end
             ):
-                metered[str(row["class"])] += int(row["tokens"])
+                metered[str(row["group"]["class"])] += int(row["quantity"])
         self.say("metered tokens: " + ", ".join(f"{count:,} {name}" for name, count in sorted(metered.items())))
         invoices = [document for document in documents if document["document"] == "invoice"]
         if invoices:
@@ -348,10 +348,9 @@ class Day:
         return found if found or not traded else None
 
     def _go_to(self, moment: datetime) -> None:
-        """Move the instance's clock forwards to `moment`; it never goes back."""
-        if moment > self._shown:
+        """Move the instance's clock forwards to `moment`, unless it is there already."""
+        with suppress(ValueError):
             self.instance.set_clock(product=moment)
-            self._shown = moment
 
     def _wait_for(self, what: str, look: Callable[[], T | None], *, seconds: float = 120) -> T:
         deadline = time.monotonic() + seconds
@@ -423,7 +422,7 @@ def play(*, instance: Instance, trace: Trace, seed: int, say: Callable[[str], No
     """Start the instance a day before the window, play the day, stop it."""
     day = Day(instance=instance, trace=trace, seed=seed, say=say)
     say(f"{len(trace.requests):,} requests, {day.total_tokens:,} standard tokens; starting an instance …")
-    instance.set_clock(product=day.window_start - timedelta(hours=20), speed=1.0)
+    instance.set_clock(product=day.window_start - timedelta(hours=25), speed=1.0)
     with instance.started():
         return day.run()
 

@@ -125,9 +125,7 @@ class Setting:
         source = f"{slug}/{grade}/{label}"
 
         def register() -> str:
-            made = party.client.meters.register(
-                name=f"{slug} {label}", role="provider", deployment=deployment.id, source=source
-            )
+            made = party.client.meters.register(name=f"{slug} {label}", role="provider", deployment=deployment.id)
             assert made.secret is not None
             return made.secret
 
