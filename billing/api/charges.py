@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Prefetch, Q
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.api.ledger import ORGANIZATION, BillingView
-from billing.models import Charge
+from billing.models import Charge, InvoiceCharge
 from core.api.paging import page
 from core.api.serializers import PriceField, YuanField
 from core.money import format_price, format_price_per_million, format_tokens, format_yuan
@@ -37,6 +37,8 @@ class ChargeOut(serializers.Serializer[Any]):
     vat_thousandths = serializers.IntegerField()
     occurred_start = serializers.DateTimeField()
     occurred_end = serializers.DateTimeField()
+    invoice = serializers.CharField(allow_null=True, help_text="The number of the buyer's document that it stands on.")
+    statement = serializers.CharField(allow_null=True, help_text="That of the provider's.")
 
 
 class ChargePage(serializers.Serializer[Any]):
@@ -45,6 +47,7 @@ class ChargePage(serializers.Serializer[Any]):
 
 
 def show_charge(row: Charge, *, as_buyer: bool, as_provider: bool) -> dict[str, Any]:
+    documents = {taken.side: taken.line.invoice.number for taken in row.invoiced.all()}
     return {
         "id": row.id, "source_key": row.source_key, "revision": row.revision, "kind": row.kind, "scope": row.scope,
         "labels": row.labels, "tokens": row.tokens, "standard_tokens": format_tokens(row.quantity_micro_st),
@@ -57,6 +60,8 @@ def show_charge(row: Charge, *, as_buyer: bool, as_provider: bool) -> dict[str, 
         "fee": format_yuan(row.fee_micro) if as_provider else None,
         "vat_thousandths": row.vat_thousandths if as_buyer else row.provider_vat_thousandths,
         "occurred_start": row.occurred_start, "occurred_end": row.occurred_end,
+        "invoice": documents.get("buyer") if as_buyer else None,
+        "statement": documents.get("provider") if as_provider else None,
     }
 
 
@@ -72,6 +77,8 @@ class Charges(BillingView):
         """What was charged to the organization, or earned by it, newest first."""
         organization_id = self.organization_asked().pk
         rows = Charge.objects.filter(Q(buyer_id=organization_id) | Q(provider_id=organization_id))
+        taken = InvoiceCharge.objects.select_related("line__invoice")
+        rows = rows.prefetch_related(Prefetch("invoiced", taken))
         if scope := request.query_params.get("scope"):
             rows = rows.filter(scope=scope)
         sees_all = self.actor.is_operator or self.actor.reads_everything
