@@ -23,9 +23,10 @@ def main() -> int:
         )
         subprocess.run([str(python), "-c", stop], cwd=ROOT, stdout=subprocess.DEVNULL)
     for pointer in var.rglob("services.path") if var.exists() else ():
-        home = Path(pointer.read_text().strip())
-        if home.parent == ROOT_HOME:
-            shutil.rmtree(home, ignore_errors=True)
+        for folder in map(Path, pointer.read_text().splitlines()):
+            # Folders outside var/ are the product's own by their names alone.
+            if folder.parent == ROOT_HOME or folder.name.startswith("ciyuan-"):
+                shutil.rmtree(folder, ignore_errors=True)
     for name in ("var", *BUILT):
         shutil.rmtree(ROOT / name, ignore_errors=True)
     for path in [*ROOT.glob("locale/*/LC_MESSAGES/*.mo")]:

@@ -95,8 +95,7 @@ class Home:
                 raise ServiceError(f"{folder} belongs to another user; remove it or set TMPDIR to your own.")
         if len(str(self.sockets / ".s.PGSQL.5432")) > MAX_SOCKET_PATH_BYTES:
             raise ServiceError(f"The socket folder {self.sockets} has too long a path; set TMPDIR to a shorter one.")
-        if is_root():
-            (self.var / "services.path").write_text(f"{self.folder}\n")
+        (self.var / "services.path").write_text(f"{self.folder}\n{self.sockets}\n")
 
     def remove(self) -> None:
         """Delete the services' data. They must be stopped."""
