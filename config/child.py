@@ -5,9 +5,8 @@ Become one of an instance's processes: note pid and start time, take on the righ
 
 The note (RECORDS/NAME.json) lets the next start find what a killed one left behind, and tells it from a stranger that
 has got the same pid since. Exec keeps pid and start time, so the note is true of the command. With --pause a process
-that has been started before waits a second first, so that one that dies at once does not spin.
-
-Run as a script: it imports nothing of the product and costs a few milliseconds.
+that has been started before waits a second first, so that one that dies at once does not spin; and what its predecessor
+had started itself (a web server's workers outlive it, and hold its port) is ended first.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from config import leftovers
 
 PAUSE_SECONDS = 1.0
 
@@ -36,11 +37,12 @@ def main() -> None:
     command = sys.argv[end + 1 :]
 
     record = options.records / f"{options.name}.json"
-    again = record.exists()
+    predecessor = [one for one in leftovers.read(options.records) if one.name == options.name]
     scratch = record.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time(), "command": command}))
     scratch.replace(record)
-    if options.pause and again:
+    if options.pause and predecessor:
+        leftovers.end(predecessor, seconds=5)
         print(f"{options.name} is starting again in {PAUSE_SECONDS:.0f} s", file=sys.stderr, flush=True)
         time.sleep(PAUSE_SECONDS)
     if options.uid is not None:

@@ -1,7 +1,7 @@
 """
 `make run` and `make sandbox`: the whole exchange on this machine, supervised, until Ctrl-C.
 
-    python -m config.run [--port 8000] [--sandbox [--speed 43200]]
+    python -m config.run [--port 8000] [--sandbox [--speed 43200]]    (NO_DEMO=1: without the demo market)
 
 The processes are those of an `Instance`, kept alive by supervisord. The terminal shows what was done and what died;
 everything else stands in var/log.
@@ -39,6 +39,7 @@ from config.instance import ROOT, Instance, Process
 
 NEEDED_BYTES = 500_000_000
 DEMO_SECONDS = 45
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORTH_SHOWING = ("exited:", "gave up", "FATAL")
 
 
@@ -53,13 +54,13 @@ def main() -> int:
     parser.add_argument("--sandbox", action="store_true", help="an instance of its own whose clock runs fast")
     parser.add_argument("--speed", type=float, default=43_200, help="the sandbox's seconds per real second")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
+    for number in SIGNALS:
+        signal.signal(number, _stop)
     try:
         with contextlib.closing(Run(options)) as run:
             run.start()
             run.watch()
-    except (Stopped, KeyboardInterrupt):
+    except Stopped:
         print("Stopped. The data stays in var/ until `make clean`.", flush=True)
         return 0
     except services.ServiceError as error:
@@ -74,6 +75,9 @@ def main() -> int:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
+    # A terminal and make may both pass the signal on: the second must not interrupt the stopping.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise Stopped
 
 
@@ -89,6 +93,7 @@ class Run:
         var = Path(os.environ.get("CIYUAN_VAR") or ROOT / "var")
         self.sandbox: bool = options.sandbox
         self.speed: float = options.speed
+        self.demo = not self.sandbox and not os.environ.get("NO_DEMO")
         self.instance = Instance(
             var=var / "sandbox" if self.sandbox else var,
             port=port,
@@ -230,7 +235,7 @@ class Run:
 
     def _processes(self) -> list[Process]:
         found = self.instance.processes()
-        if not self.sandbox and importlib.util.find_spec("scenarios.demo") is not None:
+        if self.demo and importlib.util.find_spec("scenarios.demo") is not None:
             found.append(Process("demo", [sys.executable, "-m", "scenarios.demo"], "demo"))
         return found
 
@@ -337,7 +342,7 @@ class Run:
         if self.supervisor is not None and self.supervisor.poll() is None:
             print("\nStopping …", flush=True)
             self.supervisor.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt, Stopped):
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.supervisor.wait(45)
         leftovers.end(leftovers.read(self.instance.records))
         leftovers.forget(self.instance.records)
