@@ -7,6 +7,8 @@ How fast auctions clear, measured against sorting: `python -m benchmarks.auction
 
 Limits are spread evenly over 10,000 ticks, and one order in a hundred is a market order. `…_narrow` is the same with
 limits around a reference of 2,000 ticks with a deviation of 200: the fewer distinct prices, the quicker `np.sort` is.
+Blocks are of up to 40 mean orders; `…_heavy` are of up to 400, so that there are more of them than orders can fill and
+the search runs through all its steps. `…_gap_at_most` is the lost surplus of rejected blocks as a share of the welfare.
 """
 
 import numpy as np
@@ -34,14 +36,17 @@ def given_book(orders: int, *, narrow: bool = False) -> tuple[Side, Side]:
     return sides[0], sides[1]
 
 
-def given_session(blocks: int, orders: int, *, windows: int = 1) -> tuple[list[Window], list[Block]]:
-    """Return windows that share `orders`, and all-or-none blocks of 10 to 400 times a mean order around the money."""
+def given_session(
+    blocks: int, orders: int, *, windows: int = 1, largest: int = 20_000
+) -> tuple[list[Window], list[Block]]:
+    """Return windows that share `orders` (500 lots on average), and all-or-none blocks over up to eight windows."""
     random = np.random.default_rng(7)
     books = [given_book(orders // windows) for _ in range(windows)]
     made = []
     for _ in range(blocks):
-        places = np.sort(random.choice(windows, size=random.integers(1, windows + 1), replace=False))
-        lots = tuple((int(place), int(random.integers(5_000, 200_000))) for place in places)
+        length = int(random.integers(1, min(8, windows) + 1))
+        first, lots_a_window = int(random.integers(0, windows - length + 1)), int(random.integers(500, largest))
+        lots = tuple((first + place, lots_a_window) for place in range(length))
         made.append(Block(bool(random.random() < 0.5), int(random.normal(5_000, 1_500)), lots))
     return [Window(bids, asks, REFERENCE) for bids, asks in books], made
 
@@ -55,10 +60,12 @@ def main() -> None:
     narrow_prices = np.concatenate((narrow_bids.ticks, narrow_asks.ticks))
     cleared = clear(bids, asks, REFERENCE)
     session = given_session(1_000, 100_000)
+    heavy_session = given_session(1_000, 100_000, largest=200_000)
     timings = interleave({
         "np.sort of the prices": lambda: np.sort(prices),
         "clear and allocate": lambda: clear(bids, asks, REFERENCE),
         "clear 1,000 blocks and 100,000 orders": lambda: clear_session(*session),
+        "the same, blocks of up to 400 orders": lambda: clear_session(*heavy_session),
         "np.sort, narrow": lambda: np.sort(narrow_prices),
         "clear and allocate, narrow": lambda: clear(narrow_bids, narrow_asks, REFERENCE),
         "pair fills into trades": lambda: pair(bids, asks, cleared.bid_fills, cleared.ask_fills),
@@ -79,6 +86,7 @@ def main() -> None:
         "clear_1m_vs_sort": timings.ratio("np.sort of the prices", "clear and allocate"),
         "clear_1m_vs_sort_narrow": timings.ratio("np.sort, narrow", "clear and allocate, narrow"),
         "blocks_vs_sort_1m": timings.ratio("clear 1,000 blocks and 100,000 orders", "np.sort of the prices"),
+        "blocks_vs_sort_1m_heavy": timings.ratio("the same, blocks of up to 400 orders", "np.sort of the prices"),
         "blocks_welfare_gap_at_most": lost / clear_session(*session).welfare,
         "blocks_welfare_gap_at_most_24_windows": lost_day / day.welfare,
         "clear_1m_ms": 1e3 * timings.median("clear and allocate"),

@@ -7,6 +7,8 @@ Which blocks to accept: a deterministic search for the highest welfare with no b
 4. *Enumerate*: among the contested blocks, those that lose most and those closest to the money, try as many choices as
    the steps allow; then again from there. With few blocks these are all, so the answer is the optimum.
 
+It ends early where the blocks' lost surplus shows that nothing is left to gain.
+
 Welfare needs no second look at the orders. To let blocks buy d lots net, divisible orders must give them up, each at
 the price at which it just trades; so welfare falls by the integral of that marginal price from 0 to d, a piecewise
 linear function of d that is added up once for each window.
@@ -41,8 +43,7 @@ class BlockLike(Protocol):
     def parent(self) -> int | None: ...
     @property
     def parts(self) -> int: ...
-    @property
-    def least_parts(self) -> int: ...
+    def least_of(self, parts: int) -> int: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -143,26 +144,34 @@ class BlockSearch:
         self.accepted = [0] * len(blocks)
         self.buys, self.sells = [0] * len(windows), [0] * len(windows)
         self.welfare = sum(window.value_of_bids - window.cost(0) for window in windows)
-        self.parts = [block.parts for block in blocks]
-        self._least = [block.least_parts for block in blocks]
-        self.lots_a_part = [tuple((at, lots // parts) for at, lots in block.lots)
-                             for block, parts in zip(blocks, self.parts, strict=True)]
-        self._worth = [(1 if block.buying else -1) * block.limit_tick * sum(lots for _, lots in legs)
-                       for block, legs in zip(blocks, self.lots_a_part, strict=True)]
-        self._signed = np.zeros((len(windows), len(blocks)), dtype=np.int64)
-        for number, (block, legs) in enumerate(zip(blocks, self.lots_a_part, strict=True)):
-            for at, lots in legs:
-                self._signed[at, number] = lots if block.buying else -lots
+        self.parts: list[int] = []
+        self.lots_a_part: list[tuple[tuple[int, int], ...]] = []
+        self._least: list[int] = []
+        self._worth: list[int] = []
+        self._try_cost = 4 + len(blocks) // 16
         self._groups: dict[int, list[int]] = {}
         self._children: dict[int, list[int]] = {}
+        signed: list[tuple[int, int, int]] = []
         for number, block in enumerate(blocks):
+            parts, sign, size = block.parts, 1 if block.buying else -1, 0
+            legs = []
+            for at, lots in block.lots:
+                legs.append((at, lots // parts))
+                signed.append((at, number, sign * (lots // parts)))
+                size += lots // parts
+            self.parts.append(parts)
+            self.lots_a_part.append(tuple(legs))
+            self._least.append(block.least_of(parts))
+            self._worth.append(sign * block.limit_tick * size)
             if block.exclusive is not None:
                 self._groups.setdefault(block.exclusive, []).append(number)
             if block.parent is not None:
                 self._children.setdefault(block.parent, []).append(number)
-        self._step_cost = 4 + len(blocks) // 16
-        self._size = np.array([sum(lots for _, lots in block.lots) for block in blocks], dtype=np.int64)
+        self._signed = np.zeros((len(windows), len(blocks)), dtype=np.int64)
+        at_, number_, lots_ = np.array(signed, dtype=np.int64).reshape(-1, 3).T
+        self._signed[at_, number_] = lots_
         self._all_parts = np.array(self.parts, dtype=np.int64)
+        self._size = np.abs(self._signed).sum(axis=0) * self._all_parts
         self.prices: list[int | None] = [window.price(0, 0)[0] for window in windows]
         self._level_without_price = [self._guess(place) for place in range(len(windows))]
         self._levels = [self._level(place, price) for place, price in enumerate(self.prices)]
@@ -171,22 +180,34 @@ class BlockSearch:
         self.gains = self._gains_at(self._levels)
 
     def run(self, steps: int) -> None:
-        """Search for as many steps; one is a window priced, more where there are hundreds of blocks."""
+        """Search for so many steps: a choice tried costs 4, 1 for each window it moves, and 1 for each 16 blocks."""
         if not self.blocks:
             return
         self._relax_and_repair()
         self._add_back(steps)
         for rounds_left in (4, 3, 2, 1):
+            if self._good_enough():
+                return
             self._enumerate(max(0, steps - self.steps) // (rounds_left if len(self.blocks) > 10 else 1))
             self._add_back(steps)
 
     def lost_surplus(self) -> Iterator[tuple[int, int]]:
         """Yield each block that would have gained at these prices, and what it lost by being unfilled."""
-        for number, gain in enumerate(self.gains.tolist()):
+        for number in np.flatnonzero(self.gains > 0).tolist():
             missing = self.parts[number] - self.accepted[number]
             priced = all(self.prices[at] is not None for at, _ in self.blocks[number].lots)
-            if gain > 0 and missing and priced and self._allowed(number):
-                yield number, gain * missing
+            if missing and priced and self._allowed(number):
+                yield number, int(self.gains[number]) * missing
+
+    def _good_enough(self) -> bool:
+        """
+        Tell whether no other choice can be better by more than a hundred-thousandth. At these prices all divisible
+        orders have what they want, so only what blocks lose could still be gained; rivals and linked blocks aside.
+        """
+        if self._groups or self._children:
+            return False
+        missing = self._all_parts - np.array(self.accepted, dtype=np.int64)
+        return int((np.maximum(self.gains, 0) * missing).sum()) * 100_000 <= self.welfare
 
     def _allowed(self, number: int) -> bool:
         """Tell whether nothing but its effect on prices forbids a block: not a rival of its group, not its parent."""
@@ -242,7 +263,7 @@ class BlockSearch:
             level = self._level(at, price)
             if level != self._levels[at]:
                 gains = gains - self._signed[at] * (level - self._levels[at])
-            self.steps += self._step_cost
+        self.steps += self._try_cost + len(moved)
         return Trial(changes, windows, gains, welfare, fits)
 
     def _take(self, trial: Trial) -> None:
@@ -313,7 +334,7 @@ class BlockSearch:
         np.add.at(supply, np.searchsorted(ticks, limits[~buying]), -lots[~buying] * parts[~buying])
         bought = np.cumsum(demand[::-1])[::-1][1:]  # a block buys at every tick below where its limit would stand
         surplus = window.curves.surplus_lots + bought - np.cumsum(supply)[:-1]
-        self.steps += self._step_cost
+        self.steps += self._try_cost
         return int(ticks[min(int(np.searchsorted(-surplus, 0)), ticks.size - 1)])
 
     def _repair(self) -> None:
@@ -402,7 +423,7 @@ class BlockSearch:
 
     def _enumerate(self, steps: int) -> None:
         """Try every choice among the contested blocks, in an order that changes one block at a time."""
-        contested = self._contested(steps // (self._step_cost * max(len(block.lots) for block in self.blocks)))
+        contested = self._contested(steps // (self._try_cost + max(len(block.lots) for block in self.blocks)))
         if not contested:
             return
         best, best_welfare = list(self.accepted), self.welfare

@@ -64,10 +64,9 @@ class Block:
         """Into how many equal parts it can be divided, each a whole number of lots in every window."""
         return gcd(*(lots for _, lots in self.lots))
 
-    @property
-    def least_parts(self) -> int:
-        """How many of these must be filled if it is accepted."""
-        return -(-self.least.numerator * self.parts // self.least.denominator)
+    def least_of(self, parts: int) -> int:
+        """Return how many of its `parts` must be filled if it is accepted."""
+        return -(-self.least.numerator * parts // self.least.denominator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +112,14 @@ class SessionClearing:
 
 
 STEPS = 16_384
-"""How long the best choice is sought, in steps of `BlockSearch`: some 10 ms with a thousand blocks."""
+"""
+How long the best choice is sought, in steps of `BlockSearch`: some 10 ms with a thousand blocks in one window. Sessions
+of more windows get as many for each of up to four.
+"""
 
 
 def clear_session(
-    windows: Sequence[Window], blocks: Sequence[Block], *, margin: Margin = Margin.TIME, steps: int = STEPS
+    windows: Sequence[Window], blocks: Sequence[Block], *, margin: Margin = Margin.TIME, steps: int | None = None
 ) -> SessionClearing:
     """
     Choose the blocks, then clear every window in order.
@@ -135,7 +137,7 @@ def clear_session(
     _refuse_overflow(windows, curves, blocks)
     prepared = [WindowCurve.of(curve, window.reference_tick) for curve, window in zip(curves, windows, strict=True)]
     search = BlockSearch(prepared, blocks)
-    search.run(steps)
+    search.run(STEPS * min(4, len(windows)) if steps is None else steps)
 
     cleared = []
     for place, (window, curve) in enumerate(zip(windows, curves, strict=True)):
