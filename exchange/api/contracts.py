@@ -24,6 +24,10 @@ class NothingToAccess(Conflict):
     code = "contract-over"
 
 
+class SigningKeysOut(serializers.Serializer[Any]):
+    keys = serializers.ListField(child=serializers.DictField(), help_text="JSON Web Keys (RFC 7517, RFC 8037).")
+
+
 class EndpointOut(serializers.Serializer[Any]):
     deployment = serializers.IntegerField()
     endpoint = serializers.CharField()
@@ -179,7 +183,7 @@ class SigningKeys(ApiView):
 
     public = True
 
-    @extend_schema(responses={200: serializers.DictField()})
+    @extend_schema(responses={200: SigningKeysOut})
     def get(self, request: Request) -> Response:
         """Show the keys (JWKS, RFC 7517) that a provider checks access tokens with."""
         return Response(
