@@ -304,9 +304,9 @@ class Meter:
             self._more.clear()
             try:
                 wait = self.step()
-            except OSError as error:  # the disk: nothing is lost by trying again
+            except Exception as error:  # a full disk, say: the thread goes on trying, and `state` tells of it
                 self._failures += 1
-                self._problem = CiyuanError("disk", f"{error.strerror or error}: {self.spool.folder}")
+                self._problem = CiyuanError("meter-failed", f"{type(error).__name__}: {error}")
                 wait = self._retry.wait(self._failures)
             if wait is None:
                 self._more.wait()

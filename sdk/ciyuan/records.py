@@ -416,9 +416,8 @@ class RejectedEvent(Record):
 
 
 class UsageRow(Record):
-    """One group of usage: its dimensions, tokens (`quantity`), standard tokens and events."""
+    """One group of usage: its dimensions by name (`row["class"]`), tokens (`quantity`), standard tokens and events."""
 
-    group: Anything
     quantity: int
     standard_tokens: Decimal
     events: int

@@ -1,27 +1,34 @@
 """The SDK and its commands against a running exchange: one small market from capacity to contract."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ciyuan import AsyncClient, Client
+from ciyuan import AsyncClient, Client, Meter, Retry
 from ciyuan.cli import main
 from ciyuan.errors import CiyuanError, Conflict, Forbidden, NotFound, Unauthenticated
+from ciyuan.meter import MeterBehind
 
 from config.instance import Instance
 
 pytestmark = pytest.mark.processes
 
+SDK = Path(__file__).parents[2] / "sdk"
 OPENS = datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
 
 
-def until(look, seconds=60):
+def until(look, seconds=60, told=lambda: "waited in vain"):
     """What `look` returns as soon as that is something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, told()
         time.sleep(0.1)
     return found
 
@@ -242,3 +249,134 @@ def test_the_commands_show_the_same(market, ciyuan, cast):
         assert words in out, arguments
     code, _, err = ciyuan("order", "cancel", market.orders[0].id)
     assert code == 1 and err.startswith("ciyuan: order-ended: ")
+
+
+# -- metering: these move the time into the window, so they come last --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gateway(instance, market, cast):
+    """The provider's meter: its key, and the time in the window."""
+    instance.set_clock(product=market.window[0] + timedelta(minutes=30), speed=1)
+    until(lambda: cast.provider.client.markets.get(market.id).phase == "delivering")
+    registered = cast.provider.client.meters.register(
+        name="gateway", role="provider", deployment=market.capacity.deployment
+    )
+    assert registered.secret
+    return SimpleNamespace(id=registered.id, key=registered.secret, now=lambda: market.window[0] + timedelta(minutes=5))
+
+
+def metered(cast, market, **filters):
+    rows = cast.provider.client.usage.query(
+        group_by=["class"], start=market.window[0], end=market.window[1], contract=market.contract.id, **filters
+    )
+    return {row["class"]: row.quantity for row in rows}
+
+
+def test_a_meter_outlives_the_exchange_and_counts_each_event_once(instance, market, cast, gateway, tmp_path):
+    subject = str(market.contract.id)
+    before = metered(cast, market)
+    with Meter(
+        source="gateway-1",
+        spool=tmp_path / "spool",
+        api_key=gateway.key,
+        url=instance.base_url,
+        now=gateway.now,
+        batch=50,
+        linger=0,
+        retry=Retry(first=0.1, most=1.0),
+    ) as meter:
+        for n in range(400):
+            meter.record(subject=subject, input_tokens=100 + n, cached_input_tokens=50, output_tokens=10)
+            if n == 100:
+                until(lambda: meter.state.sent_events, told=lambda: meter.state)
+                instance.kill9("web")
+            if n == 300:
+                instance.restart("web")
+        meter.flush(timeout=90)
+        assert meter.state.rejected_events == 0
+    instance.wait_ready()
+    after = metered(cast, market)
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert grown["input.text"] == sum(50 + n for n in range(400))
+    assert grown["input.text.cache_read"] == 400 * 50
+    assert grown["output.text"] == 400 * 10
+
+
+def test_what_the_exchange_refuses_is_kept_on_both_sides(instance, market, cast, gateway, tmp_path):
+    with Meter(
+        source="gateway-2",
+        spool=tmp_path / "spool",
+        api_key=gateway.key,
+        url=instance.base_url,
+        now=gateway.now,
+        background=False,
+    ) as meter:
+        stray = meter.record(subject="nobody-known", input_tokens=1)
+        good = meter.record(subject=str(market.contract.id), input_tokens=1)
+        meter.record(subject=str(market.contract.id), input_tokens=2, id=good)
+        meter.flush(timeout=60)
+        kept = [json.loads(line) for line in meter.rejected_path.read_text().splitlines()]
+    assert [row["event"]["id"] for row in kept] == [stray, good]
+    assert kept[0]["field"] == "subject"
+    assert kept[1]["code"] == "conflict"
+    there = {row.event_id: row for row in cast.provider.client.events.rejected()}
+    assert there[stray].code == kept[0]["code"]
+
+
+def test_a_key_that_is_no_meters_is_told_so(instance, cast, tmp_path):
+    with Meter(
+        source="gateway-3", spool=tmp_path / "spool", api_key=cast.buyer.key, url=instance.base_url, background=False
+    ) as meter:
+        meter.record(subject="1", input_tokens=1)
+        with pytest.raises(MeterBehind, match="scope-missing"):
+            meter.flush(timeout=60)
+        assert meter.state.waiting_events == 1
+
+
+def test_every_vendors_usage_arrives_in_its_classes(instance, market, cast, gateway, tmp_path):
+    before = metered(cast, market)
+    log = tmp_path / "usage.ndjson"
+    subject, when = str(market.contract.id), gateway.now().isoformat()
+    rows = [
+        {
+            "format": "openai",
+            "usage": {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}},
+        },
+        {"format": "anthropic", "usage": {"input_tokens": 10, "cache_read_input_tokens": 6, "output_tokens": 4}},
+        {"format": "gemini", "usage": {"promptTokenCount": 10, "candidatesTokenCount": 4, "thoughtsTokenCount": 3}},
+        {"classes": {"input.image": 7, "output.text": 1, "output.rejected_draft": 5}},
+    ]
+    log.write_text("".join(json.dumps({"subject": subject, "time": when, **row}) + "\n" for row in rows))
+    environment = {"CIYUAN_URL": instance.base_url, "CIYUAN_API_KEY": gateway.key}
+    command = [
+        sys.executable,
+        "-m",
+        "ciyuan.cli",
+        "meter",
+        "send",
+        str(log),
+        "--source",
+        "log",
+        "--spool",
+        str(tmp_path / "s"),
+    ]
+    for _ in range(2):  # the second time counts nothing
+        done = subprocess.run(
+            command,
+            env={**os.environ, **environment, "PYTHONPATH": str(SDK)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stdout) == (0, "4 events acknowledged\n"), done.stderr
+    grown = {name: n - before.get(name, 0) for name, n in metered(cast, market).items() if n != before.get(name, 0)}
+    assert grown == {
+        "requests": 4,
+        "input.text": 4 + 10 + 10,
+        "input.text.cache_read": 12,
+        "input.image": 7,
+        "output.text": 13,
+        "output.reasoning": 3,
+        "output.rejected_draft": 5,
+    }

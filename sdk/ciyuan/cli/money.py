@@ -115,15 +115,10 @@ def usage(
     if as_json:
         print_json([row.raw for row in rows])
         return
-    groups = list(dict.fromkeys(name for row in rows for name in row.group.raw))
-    sums = ("quantity", "standard tokens", "events")
+    sums = ("quantity", "standard_tokens", "events")
+    groups = list(dict.fromkeys(name for row in rows for name in row.raw if name not in sums))
     cells = [
-        [
-            *(text_of(row.group.raw.get(name)) for name in groups),
-            f"{row.quantity:,}",
-            row.standard_tokens,
-            f"{row.events:,}",
-        ]
+        [*(text_of(row.raw.get(name)) for name in groups), f"{row.quantity:,}", row.standard_tokens, f"{row.events:,}"]
         for row in rows
     ]
     print_table([*groups, *sums], cells, right=sums)
