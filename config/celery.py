@@ -18,14 +18,17 @@ from typing import Any
 
 from celery import Celery
 from celery.beat import Scheduler
-from celery.signals import setup_logging, worker_ready
+from celery.signals import before_task_publish, setup_logging, task_postrun, task_prerun, worker_ready
 from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.conf import settings
 
+from core import request_id
+
 APPS = ("core", "identity", "providers", "billing", "exchange", "metering_ingest")
+REQUEST_ID = "ciyuan_request_id"
 QUEUE_OF_APP = {"exchange": "exchange", "billing": "billing", "metering_ingest": "metering"}
 
 
@@ -64,7 +67,7 @@ class InMemoryScheduler(Scheduler):
         return super().tick(*args, **kwargs)
 
 
-app = Celery("ciyuan", task_cls="core.tasks:RequestTask")
+app = Celery("ciyuan", task_cls="celery.contrib.django.task:DjangoTask")
 app.conf.update(
     broker_url=settings.CELERY_BROKER_URL,
     broker_connection_retry_on_startup=True,
@@ -91,6 +94,24 @@ app.conf.update(
     beat_max_loop_interval=1,
 )
 app.autodiscover_tasks()
+
+
+@before_task_publish.connect
+def _send_request_id(headers: dict[str, Any], **_: object) -> None:
+    """A task carries the id of the request that sent it."""
+    if identifier := request_id.current.get():
+        headers.setdefault(REQUEST_ID, identifier)
+
+
+@task_prerun.connect
+def _bind_request_id(task: Any, task_id: str, **_: object) -> None:
+    """The task's log lines bear the request's id, its failure's too; without a request, the task's own."""
+    request_id.current.set(getattr(task.request, REQUEST_ID, None) or task_id)
+
+
+@task_postrun.connect
+def _release_request_id(**_: object) -> None:
+    request_id.current.set("")
 
 
 @worker_ready.connect

@@ -53,6 +53,20 @@ def test_all_processes_share_its_clock(instance):
     assert shown.stdout.strip() == there.isoformat()
 
 
+def test_the_request_id_follows_into_the_log_of_a_failing_task(instance):
+    send = (
+        "from core import request_id; from config.celery import app; request_id.current.set('feedfacecafe0001'); "
+        "app.send_task('core.tasks.heartbeat', args=[], queue='default')"
+    )
+    instance.manage("shell", "-v0", "-c", send)
+    deadline = time.monotonic() + 30
+    log = instance.logs / "worker.log"
+    while not (found := [line for line in log.read_text().splitlines() if "raised unexpected" in line]):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    assert json.loads(found[-1])["request_id"] == "feedfacecafe0001"
+
+
 @pytest.mark.parametrize("name", ["web", "worker", "valkey", "postgres"])
 def test_survives_a_kill(instance, name):
     before = instance.pid(name)
