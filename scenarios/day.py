@@ -103,6 +103,7 @@ class Day:
         self.say = say
         day = trace.starts_at.astimezone(SHANGHAI).date() if trace.starts_at else DEFAULT_DAY
         self.window_start = datetime.combine(day, clock_time(), SHANGHAI).astimezone(UTC)
+        self.starts_at = self.window_start - timedelta(hours=25)
         self.work_micro = [_work_micro(request) for request in trace.requests]
         self.total_tokens = -(-sum(self.work_micro) // MICRO)
         self.setting: Setting
@@ -242,18 +243,21 @@ class Day:
             for row in buyer.client.usage.query(
                 group_by=["class"], start=self.market.window_start, end=self.market.window_end
             ):
-                metered[str(row["group"]["class"])] += int(row["quantity"])
+                metered[str(row["class"])] += int(row["quantity"])
         self.say("metered tokens: " + ", ".join(f"{count:,} {name}" for name, count in sorted(metered.items())))
         invoices = [document for document in documents if document["document"] == "invoice"]
         if invoices:
             largest = max(invoices, key=lambda invoice: Decimal(invoice["total"]))
-            self.say(f"largest invoice: {largest['number']} to {largest['party']}, ¥{largest['total']}")
+            self.say(f"largest invoice: ¥{largest['total']} to {largest['party']}, {len(largest['lines'])} lines")
         audit = self.instance.manage("audit", check=False)
         lines = audit.stdout.strip().splitlines() or [audit.stderr.strip()]
         self.say(lines[-1] if audit.returncode == 0 else "\n".join(lines))
         return {
             "auction": {"price": str(auction.price), "volume": auction.volume, "rule": auction.rule},
-            "contracts": [[contract.buyer, contract.provider, contract.quantity] for contract in contracts],
+            "contracts": sorted(
+                [self._name_of(contract.buyer), self._name_of(contract.provider), contract.quantity]
+                for contract in contracts
+            ),
             "events": dict(sent),
             "metered": dict(metered),
             "documents": documents,
@@ -261,6 +265,10 @@ class Day:
         }
 
     # how ---------------------------------------------------------------------------------------------------------
+
+    def _name_of(self, organization: int) -> str:
+        parties = [*self.buyers, *(supply.party for supply in self.supplies)]
+        return next(party.name for party in parties if party.organization == organization)
 
     def _offered_by(self, offers: Provider) -> int:
         return _lots(max(self._minimum_order(), self.total_tokens * offers.share // 1_000))
@@ -399,15 +407,18 @@ def _event(request: TraceRequest, supply: Supply, subject: str, moment: datetime
     }
 
 
+#: What names a row or a moment of this run: another run of the same day gives others.
+RUN_LABELS = frozenset({"market", "contract", "auction", "deployment"})
+
+
 def _comparable(document: str, party: Party, detail: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same on a second run: number, total and lines; not ids and wall-clock stamps."""
-    return {
-        "document": document,
-        "party": party.name,
-        "number": detail["number"],
-        "total": detail["total"],
-        "lines": detail["lines"],
-    }
+    """What must be the same on a second run: total and lines, without ids and wall-clock stamps."""
+    lines = []
+    for line in detail["lines"]:
+        kept = {name: value for name, value in line.items() if name not in ("id", "scope", "charges")}
+        kept["labels"] = {name: value for name, value in line["labels"].items() if name not in RUN_LABELS}
+        lines.append(kept)
+    return {"document": document, "party": party.name, "total": detail["total"], "lines": lines}
 
 
 def _lots(tokens: int) -> int:
@@ -422,7 +433,7 @@ def play(*, instance: Instance, trace: Trace, seed: int, say: Callable[[str], No
     """Start the instance a day before the window, play the day, stop it."""
     day = Day(instance=instance, trace=trace, seed=seed, say=say)
     say(f"{len(trace.requests):,} requests, {day.total_tokens:,} standard tokens; starting an instance …")
-    instance.set_clock(product=day.window_start - timedelta(hours=25), speed=1.0)
+    instance.set_clock(product=day.starts_at, speed=1.0)
     with instance.started():
         return day.run()
 
