@@ -273,7 +273,7 @@ class Demo:
                 self.setting.operator.deposits.record(
                     organization=party.organization,
                     amount="200000.00",
-                    reference=f"demo top-up {stamp}",
+                    reference=f"demo top-up {stamp} {party.name}",
                     idempotency_key=f"demo:top-up:{party.organization}:{stamp}",
                 )
 
