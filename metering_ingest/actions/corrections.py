@@ -93,7 +93,7 @@ def correct(
     :param inserted: places of the events that were stored now: only then does an amendment void what it replaces.
     """
     outcome = Outcome()
-    own_key = dict(zip(batch.index, batch.keys, strict=True))
+    own_key = dict(zip(batch.index, batch.key_bytes(), strict=True))
     for i in corrections:
         event = events[i]
         assert event is not None

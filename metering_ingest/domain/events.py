@@ -6,7 +6,6 @@ fails is it taken apart, item by item, to find out which and why.
 """
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -24,7 +23,7 @@ Milliseconds = Annotated[int, Meta(ge=0, le=10**9)]
 USAGE, VOID, AMEND = "ciyuan.usage", "ciyuan.usage.void", "ciyuan.usage.amend"
 
 
-class Reference(Struct, forbid_unknown_fields=True):
+class Reference(Struct, forbid_unknown_fields=True, gc=False):
     """The event that a void or an amendment is about, as its meter named it; without `time` if it came without one."""
 
     id: Text
@@ -32,7 +31,7 @@ class Reference(Struct, forbid_unknown_fields=True):
     time: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class Data(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Data(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """
     What a request used.
 
@@ -58,7 +57,7 @@ class Data(Struct, forbid_unknown_fields=True, omit_defaults=True):
     refers_to: Reference | None = None
 
 
-class Event(Struct):
+class Event(Struct, gc=False):
     """
     One CloudEvent. Its `time` is the request's end; other attributes that CloudEvents allows are read over.
 
@@ -214,6 +213,6 @@ def _readable(value: Any) -> str | None:
     return value[:MAX_TEXT].replace("\0", "�") if isinstance(value, str) else None
 
 
-def encode_events(events: Sequence[Event]) -> bytes:
-    """Return events as the JSON body that `decode` reads."""
-    return msgspec.json.encode(events)
+def encode_json(value: Any) -> bytes:
+    """Return JSON values or events as a body that `decode` reads."""
+    return msgspec.json.encode(value)

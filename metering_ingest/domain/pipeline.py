@@ -93,7 +93,7 @@ class Prepared:
 
     meter: MeterFacts
     index: list[int]
-    keys: list[bytes]
+    keys: NDArray[np.uint8]
     contract_id: Ints
     hour: Ints
     band: Ints
@@ -115,6 +115,11 @@ class Prepared:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def key_bytes(self) -> list[bytes]:
+        """Return the keys, one by one."""
+        whole = self.keys.tobytes()
+        return [whole[at : at + 16] for at in range(0, len(whole), 16)]
 
 
 class _Parts(NamedTuple):
@@ -149,123 +154,180 @@ def prepare(
     :param events: None where decoding has rejected one already. Voids are for `corrections`, not for here.
     :param times_ms: the time of each event where the exchange knows it (events that came without one).
     """
-    rejections: list[Rejection] = []
-    places = [i for i, event in enumerate(events) if event is not None and event.type != VOID]
-    chosen: list[Event] = [events[i] for i in places]  # type: ignore[misc]
-    data = [event.data for event in chosen]
+    batch = _Batch(events)
+    batch.check_totals()
+    batch.take_rare_apart()
+    batch.place_in_time(now_ms, times_ms)
+    batch.name_contracts(route_book)
+    return batch.in_key_order(meter)
 
-    def reject(row: int, code: str, detail: str, field_: str | None) -> None:
-        event = chosen[row]
-        rejections.append(Rejection(places[row], code, detail, field_, event.id, event.source, _encode(event)))
-        keep[row] = False
 
-    n = len(chosen)
-    keep = np.ones(n, dtype=bool)
-    inputs = np.array([d.input_tokens for d in data], dtype=np.int64)
-    cached_in = np.array([d.cached_input_tokens for d in data], dtype=np.int64)
-    outputs = np.array([d.output_tokens for d in data], dtype=np.int64)
-    reasoning = np.array([d.reasoning_tokens for d in data], dtype=np.int64)
-    requests = np.ones(n, dtype=np.int64)
-    fresh, cached, visible = inputs - cached_in, cached_in.copy(), outputs - reasoning
-    for row in np.nonzero(fresh < 0)[0].tolist():
-        detail = f"cached_input_tokens {cached_in[row]} is more than input_tokens {inputs[row]}, which includes it."
-        reject(row, "negative-leaf", detail, "data.cached_input_tokens")
-    for row in np.nonzero(visible < 0)[0].tolist():
-        detail = f"reasoning_tokens {reasoning[row]} is more than output_tokens {outputs[row]}, which includes it."
-        reject(row, "negative-leaf", detail, "data.reasoning_tokens")
+class _Batch:
+    """Columns in the order sent, while events are checked; `keep` says which are still good."""
 
-    details: list[bytes | None] = [None] * n
-    extras: dict[int, dict[str, int]] = {}
-    for row, d in enumerate(data):
-        if (
-            d.classes is None and d.usage is None and d.format is None and d.status is None and d.ttft_ms is None
-            and d.duration_ms is None and d.attempt_id is None and d.model is None and d.tags is None
-            and d.input_bytes is None and d.output_bytes is None and d.refers_to is None
-        ):  # fmt: skip
-            continue
-        try:
-            parts = _take_apart(d)
-        except UsageError as error:
-            if keep[row]:
-                where = "data.classes" if d.classes is not None else "data.usage"
-                reject(row, error.code.replace("_", "-"), f"{error.detail}.", f"{where}.{error.field}")
-            continue
-        if parts is not None:
-            requests[row], fresh[row], cached[row], visible[row], reasoning[row] = parts[:5]
-            inputs[row], cached_in[row], outputs[row] = parts[5:8]
-            if parts.extras:
-                extras[row] = parts.extras
-        details[row] = _details(d, extras.get(row))
+    def __init__(self, events: Sequence[Event | None]) -> None:
+        self.places = [i for i, event in enumerate(events) if event is not None and event.type != VOID]
+        self.events: list[Event] = [events[i] for i in self.places]  # type: ignore[misc]
+        self.data = data = [event.data for event in self.events]
+        self.count = n = len(data)
+        self.keep = np.ones(n, dtype=bool)
+        self.rejections: list[Rejection] = []
+        self.inputs = np.array([d.input_tokens for d in data], dtype=np.int64)
+        self.cached = np.array([d.cached_input_tokens for d in data], dtype=np.int64)
+        self.outputs = np.array([d.output_tokens for d in data], dtype=np.int64)
+        self.reasoning = np.array([d.reasoning_tokens for d in data], dtype=np.int64)
+        self.requests = np.ones(n, dtype=np.int64)
+        # Text classes; other modalities are in `extras`.
+        self.fresh, self.reused, self.visible = (
+            self.inputs - self.cached,
+            self.cached.copy(),
+            self.outputs - self.reasoning,
+        )
+        self.details: list[bytes | None] = [None] * n
+        self.extras: dict[int, dict[str, int]] = {}
+        self.settles_ms: dict[tuple[int, int], int] = {}
 
-    if times_ms is None:
-        ms = _milliseconds(chosen)
-    else:
-        ms = np.array([times_ms[i] for i in places], dtype=np.int64)
-    for row in np.nonzero(ms > now_ms + FUTURE_MS)[0].tolist():
-        if keep[row]:
-            reject(row, "future-time", "The time lies more than five minutes ahead of the exchange's clock.", "time")
-    for row in np.nonzero(ms < OLDEST_MS)[0].tolist():
-        if keep[row]:
-            reject(row, "too-old", "The event's time lies before 2023, the oldest that is kept.", "time")
-
-    hours = ms // HOUR_MS
-    contract_id = np.zeros(n, dtype=np.int64)
-    settles_ms: dict[tuple[int, int], int] = {}
-    subject_hours = list(zip([event.subject for event in chosen], hours.tolist(), strict=True))
-    wanted = {pair for pair, kept in zip(subject_hours, keep.tolist(), strict=True) if kept}
-    book = route_book(wanted)
-    whole: dict[tuple[str, int], int] = {}
-    for pair in wanted:
-        found = book[pair]
-        if len(found.routes) == 1 and not found.code and found.routes[0].contract_id != UNNAMED:
-            whole[pair] = (
-                route_book.standing(pair[0]) if found.routes[0].contract_id == STANDING else found.routes[0].contract_id
+    def reject(self, row: int, code: str, detail: str, field_: str | None) -> None:
+        """Leave an event out, for the first reason that is found."""
+        if self.keep[row]:
+            event = self.events[row]
+            self.rejections.append(
+                Rejection(self.places[row], code, detail, field_, event.id, event.source, _encode(event))
             )
-            settles_ms[whole[pair], pair[1]] = found.routes[0].settles_ms
-    if len(whole) == len(wanted) and bool(keep.all()):
-        contract_id = np.array([whole[pair] for pair in subject_hours], dtype=np.int64)
-    else:
-        for row, pair in enumerate(subject_hours):
-            if not keep[row]:
+            self.keep[row] = False
+
+    def check_totals(self) -> None:
+        """Refuse totals whose parts are more than they are."""
+        for row in np.nonzero(self.fresh < 0)[0].tolist():
+            detail = f"cached_input_tokens {self.cached[row]} is more than input_tokens {self.inputs[row]}, its whole."
+            self.reject(row, "negative-leaf", detail, "data.cached_input_tokens")
+        for row in np.nonzero(self.visible < 0)[0].tolist():
+            detail = (
+                f"reasoning_tokens {self.reasoning[row]} is more than output_tokens {self.outputs[row]}, its whole."
+            )
+            self.reject(row, "negative-leaf", detail, "data.reasoning_tokens")
+
+    def take_rare_apart(self) -> None:
+        """Normalise events that name classes or bring a vendor's usage object, and keep what has no column."""
+        for row, d in enumerate(self.data):
+            if (
+                d.classes is None and d.usage is None and d.format is None and d.status is None and d.ttft_ms is None
+                and d.duration_ms is None and d.attempt_id is None and d.model is None and d.tags is None
+                and d.input_bytes is None and d.output_bytes is None and d.refers_to is None
+            ):  # fmt: skip
                 continue
-            found = book[pair]
-            if found.code:
-                reject(row, found.code, found.detail, "subject")
+            try:
+                parts = _take_apart(d)
+            except UsageError as error:
+                where = "data.classes" if d.classes is not None else "data.usage"
+                self.reject(row, error.code.replace("_", "-"), f"{error.detail}.", f"{where}.{error.field}")
                 continue
-            moment = int(ms[row])
-            route = next(route for route in found.routes if route.start_ms <= moment < route.end_ms)
+            if parts is not None:
+                self.requests[row], self.fresh[row], self.reused[row], self.visible[row] = parts[:4]
+                self.reasoning[row], self.inputs[row], self.cached[row], self.outputs[row] = parts[4:8]
+                if parts.extras:
+                    self.extras[row] = parts.extras
+            self.details[row] = _details(d, self.extras.get(row))
+
+    def place_in_time(self, now_ms: int, times_ms: Sequence[int] | None) -> None:
+        """Give every event its time; refuse the future and what is too old to keep."""
+        if times_ms is None:
+            self.ms = _milliseconds(self.events)
+        else:
+            self.ms = np.array([times_ms[i] for i in self.places], dtype=np.int64)
+        for row in np.nonzero(self.ms > now_ms + FUTURE_MS)[0].tolist():
+            detail = "The time lies more than five minutes ahead of the exchange's clock."
+            self.reject(row, "future-time", detail, "time")
+        for row in np.nonzero(self.ms < OLDEST_MS)[0].tolist():
+            self.reject(row, "too-old", "The time lies before 2023, the oldest that is kept.", "time")
+
+    def name_contracts(self, book: RouteBook) -> None:
+        """Find each event's contract: at once where the whole hour of a subject belongs to one, else one by one."""
+        self.hours = self.ms // HOUR_MS
+        pairs = list(zip([event.subject for event in self.events], self.hours.tolist(), strict=True))
+        whole_batch = bool(self.keep.all())
+        wanted = set(pairs) if whole_batch else {pairs[row] for row in np.nonzero(self.keep)[0].tolist()}
+        found = book(wanted)
+        of_hour: dict[tuple[str, int], int] = {}
+        for pair, routes in found.items():
+            if len(routes.routes) == 1 and not routes.code and routes.routes[0].contract_id != UNNAMED:
+                of_hour[pair] = self._contract(book, pair, routes.routes[0])
+        if whole_batch and len(of_hour) == len(wanted):
+            self.contract = np.array([of_hour[pair] for pair in pairs], dtype=np.int64)
+            return
+        self.contract = np.zeros(self.count, dtype=np.int64)
+        for row in np.nonzero(self.keep)[0].tolist():
+            pair = pairs[row]
+            if pair in of_hour:
+                self.contract[row] = of_hour[pair]
+                continue
+            routes = found[pair]
+            if routes.code:
+                self.reject(row, routes.code, routes.detail, "subject")
+                continue
+            moment = int(self.ms[row])
+            route = next(route for route in routes.routes if route.start_ms <= moment < route.end_ms)
             if route.contract_id == UNNAMED:
                 detail = "The market of this time has not assigned its contracts yet; the event is replayed by itself."
-                reject(row, PENDING_CODE, detail, "time")
+                self.reject(row, PENDING_CODE, detail, "time")
                 continue
-            contract = route.contract_id if route.contract_id != STANDING else route_book.standing(pair[0])
-            contract_id[row] = contract
-            settles_ms[contract, pair[1]] = min(route.settles_ms, settles_ms.get((contract, pair[1]), route.settles_ms))
+            self.contract[row] = self._contract(book, pair, route)
 
-    work = meter.work(inputs, cached_in, outputs) if n else (inputs, inputs, inputs)
-    band = np.searchsorted(np.array(BAND_BOUNDS), inputs, side="left")
+    def _contract(self, book: RouteBook, pair: tuple[str, int], route: Route) -> int:
+        contract = book.standing(pair[0]) if route.contract_id == STANDING else route.contract_id
+        key = (contract, pair[1])
+        self.settles_ms[key] = min(route.settles_ms, self.settles_ms.get(key, route.settles_ms))
+        return contract
 
-    keys = _keys(chosen, ms)
-    order = sorted((row for row in range(n) if keep[row]) if rejections else range(n), key=keys.__getitem__)
-    order, repeats = _drop_repeats(order, keys, chosen, places, rejections)
-    at = np.array(order, dtype=np.int64)
-    return Prepared(
-        meter=meter,
-        index=[places[row] for row in order],
-        keys=[keys[row] for row in order],
-        contract_id=contract_id[at], hour=hours[at], band=band[at], requests=requests[at],
-        fresh=fresh[at], cached=cached[at], visible=visible[at], reasoning=reasoning[at],
-        work=(work[0][at], work[1][at], work[2][at]),
-        source=[chosen[row].source for row in order],
-        id=[chosen[row].id for row in order],
-        subject=[chosen[row].subject for row in order],
-        details=[details[row] for row in order],
-        extras={new: extras[row] for new, row in enumerate(order) if row in extras} if extras else {},
-        settles_ms=settles_ms,
-        days=set(np.unique(ms[at] // (24 * HOUR_MS)).tolist()),
-        rejections=rejections,
-        repeats=repeats,
-    )  # fmt: skip
+    def in_key_order(self, meter: MeterFacts) -> Prepared:
+        """Measure the work, and put what is left into the order of the keys, each once."""
+        fresh_work, reused_work, made_work = (
+            meter.work(self.inputs, self.cached, self.outputs) if self.count else (self.inputs,) * 3
+        )
+        keys = _keys(self.events, self.ms)
+        halves = keys.view(">u8").astype(np.uint64)
+        at = np.nonzero(self.keep)[0] if self.rejections else np.arange(self.count)
+        high, low = halves[at, 0], halves[at, 1]
+        if not bool(np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1])))):
+            order = np.lexsort((low, high))
+            at, high, low = at[order], high[order], low[order]
+        repeats: list[tuple[int, int]] = []
+        if bool(np.any((high[1:] == high[:-1]) & (low[1:] == low[:-1]))):
+            at, repeats = self._drop_repeats(at, keys)
+        rows = at.tolist()
+        in_order = rows == list(range(self.count))
+        events = self.events if in_order else [self.events[row] for row in rows]
+        return Prepared(
+            meter=meter,
+            index=self.places if in_order else [self.places[row] for row in rows],
+            keys=np.ascontiguousarray(keys[at]),
+            contract_id=self.contract[at], hour=self.hours[at],
+            band=np.searchsorted(np.array(BAND_BOUNDS), self.inputs[at], side="left"), requests=self.requests[at],
+            fresh=self.fresh[at], cached=self.reused[at], visible=self.visible[at], reasoning=self.reasoning[at],
+            work=(fresh_work[at], reused_work[at], made_work[at]),
+            source=[event.source for event in events],
+            id=[event.id for event in events],
+            subject=[event.subject for event in events],
+            details=self.details if in_order else [self.details[row] for row in rows],
+            extras={new: self.extras[row] for new, row in enumerate(rows) if row in self.extras} if self.extras else {},
+            settles_ms=self.settles_ms,
+            days=set(np.unique(self.ms[at] // (24 * HOUR_MS)).tolist()),
+            rejections=self.rejections,
+            repeats=repeats,
+        )  # fmt: skip
+
+    def _drop_repeats(self, at: Ints, keys: NDArray[np.uint8]) -> tuple[Ints, list[tuple[int, int]]]:
+        """Keep the first of equal keys in one request; the others are duplicates of it, or conflicts with it."""
+        kept: list[int] = []
+        repeats: list[tuple[int, int]] = []
+        for row in at.tolist():
+            if not kept or keys[row].tobytes() != keys[kept[-1]].tobytes():
+                kept.append(row)
+            elif _same(self.events[row], self.events[kept[-1]]):
+                repeats.append((self.places[row], self.places[kept[-1]]))
+            else:
+                self.rejections.append(conflict(self.places[row], self.events[row]))
+        return np.array(kept, dtype=np.int64), repeats
 
 
 def _milliseconds(events: Sequence[Event]) -> Ints:
@@ -274,32 +336,19 @@ def _milliseconds(events: Sequence[Event]) -> Ints:
     return np.round(seconds * 1e6).astype(np.int64) // 1_000
 
 
-def _keys(events: Sequence[Event], ms: Ints) -> list[bytes]:
-    clipped = np.clip(ms, 0, 2**48 - 1)
-    stamps = clipped.astype(">u8").tobytes()
-    return [
-        stamps[8 * row + 2 : 8 * row + 8] + blake2b(f"{e.source}\0{e.id}".encode(), digest_size=DIGEST_BYTES).digest()
-        for row, e in enumerate(events)
-    ]
-
-
-def _drop_repeats(
-    order: list[int], keys: list[bytes], events: list[Event], places: list[int], rejections: list[Rejection]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Keep the first of equal keys in one request; the others are duplicates of it, or conflicts with it."""
-    if len({keys[row] for row in order}) == len(order):
-        return order, []
-    kept: list[int] = []
-    repeats: list[tuple[int, int]] = []
-    for row in order:
-        if not kept or keys[row] != keys[kept[-1]]:
-            kept.append(row)
-        elif _same(events[row], events[kept[-1]]):
-            repeats.append((places[row], places[kept[-1]]))
-        else:
-            event = events[row]
-            rejections.append(conflict(places[row], event))
-    return kept, repeats
+def _keys(events: Sequence[Event], ms: Ints) -> NDArray[np.uint8]:
+    """The keys of events as rows of sixteen bytes. Each source is hashed once and its state copied for every id."""
+    begun = {source: blake2b(f"{source}\0".encode(), digest_size=DIGEST_BYTES) for source in {e.source for e in events}}
+    digests = []
+    for event in events:
+        digest = begun[event.source].copy()
+        digest.update(event.id.encode())
+        digests.append(digest.digest())
+    keys = np.empty((len(events), 16), dtype=np.uint8)
+    stamps = np.clip(ms, 0, 2**48 - 1).astype(">u8").view(np.uint8).reshape(-1, 8)
+    keys[:, :6] = stamps[:, 2:]
+    keys[:, 6:] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    return keys
 
 
 def _same(one: Event, other: Event) -> bool:

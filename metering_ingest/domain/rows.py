@@ -4,7 +4,7 @@ Rows as the database's binary COPY wants them, and the rollup that the same batc
 The fixed columns of all rows are one big-endian record array; the texts follow row by row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from metering_ingest.domain.pipeline import Prepared
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_END = b"\xff\xff"
+CHUNK_ROWS = 1_000
 NULL = b"\xff\xff\xff\xff"
 #: Postgres counts microseconds from 2000-01-01.
 POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -37,14 +38,14 @@ for _name, _kind in FIXED_COLUMNS:
 _PREFIX = [length.to_bytes(4, "big") for length in range(2_048)]
 
 
-def copy_rows(batch: Prepared, *, received_us: int) -> bytes:
+def copy_rows(batch: Prepared, *, received_us: int) -> Iterator[bytes]:
     """
-    Return the whole batch as the body of `COPY usage_event (COLUMNS) FROM STDIN BINARY`, header and end included.
+    Yield the body of `COPY usage_event (COLUMNS) FROM STDIN BINARY` in chunks, header and end included.
 
     :param received_us: microseconds since 1970 at which the exchange received it.
     """
     records = np.repeat(_TEMPLATE, len(batch))
-    records["event_key"] = np.frombuffer(b"".join(batch.keys), dtype="V16")
+    records["event_key"] = batch.keys.view("V16")[:, 0]
     records["meter_id"] = batch.meter.meter_id
     records["contract_id"] = batch.contract_id
     records["deployment_id"] = batch.meter.deployment_id
@@ -53,23 +54,27 @@ def copy_rows(batch: Prepared, *, received_us: int) -> bytes:
     records["requests"], records["input_tokens"], records["cached_tokens"] = batch.requests, batch.fresh, batch.cached
     records["output_tokens"], records["reasoning_tokens"] = batch.visible, batch.reasoning
     records["length_band"] = batch.band
-    fixed = records.tobytes()
     width = _RECORD.itemsize
-
-    sources = {text: _prefixed(text) for text in set(batch.source)}
-    subjects = {text: _prefixed(text) for text in set(batch.subject)}
-    chunks = [COPY_HEADER]
-    append = chunks.append
-    at = 0
-    for source, id_, subject, details in zip(batch.source, batch.id, batch.subject, batch.details, strict=True):
-        id_bytes = id_.encode()
-        append(
-            fixed[at : at + width] + sources[source] + _PREFIX[len(id_bytes)] + id_bytes + subjects[subject]
-            + (NULL if details is None else (len(details) + 1).to_bytes(4, "big") + b"\x01" + details)
-        )  # fmt: skip
-        at += width
-    append(COPY_END)
-    return b"".join(chunks)
+    # What stands between the fixed columns and the id, and after it, repeats: source and the id's length; subject.
+    source = {text: _prefixed(text) for text in set(batch.source)}
+    subject = {text: _prefixed(text) + NULL for text in set(batch.subject)}
+    ids = [text.encode() for text in batch.id]
+    yield COPY_HEADER
+    for first in range(0, len(batch), CHUNK_ROWS):
+        part = slice(first, first + CHUNK_ROWS)
+        fixed = records[part].tobytes()
+        pieces: list[bytes] = []
+        at = 0
+        for source_, id_, subject_, details in zip(
+            batch.source[part], ids[part], batch.subject[part], batch.details[part], strict=True
+        ):
+            pieces += (fixed[at : at + width], source[source_], _PREFIX[len(id_)], id_, subject[subject_])
+            if details is not None:
+                pieces[-1] = pieces[-1][: -len(NULL)]
+                pieces.append((len(details) + 1).to_bytes(4, "big") + b"\x01" + details)
+            at += width
+        yield b"".join(pieces)
+    yield COPY_END
 
 
 def _prefixed(text: str) -> bytes:
