@@ -16,6 +16,7 @@ from typing import Any
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from config import env, services
@@ -68,8 +69,8 @@ def _database(url: str) -> dict[str, Any]:
     """Django's settings for a libpq URL: its parameters beyond the usual five become options."""
     try:
         given = conninfo_to_dict(url)
-    except Exception as error:
-        raise ImproperlyConfigured(f"DATABASE_URL is not a Postgres URL: {error}") from None
+    except ProgrammingError:  # whose text repeats the address, password included
+        raise ImproperlyConfigured("DATABASE_URL is not a Postgres URL: postgresql://user:password@host/name") from None
     known = {key: given.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
     options: dict[str, Any] = dict(given)
     if ROLE == "web":
@@ -157,6 +158,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "core.middleware.AdminPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "core.middleware.LocalTimeMiddleware",
