@@ -74,7 +74,7 @@ def main() -> None:
     print(timings.table("One million orders"))
 
     books = {size: given_book(size) for size in (1_000, 10_000, 100_000, 1_000_000)}
-    cases = {size: (lambda book=book: clear(*book, REFERENCE)) for size, book in books.items()}
+    cases = {size: (lambda book=book: clear(book[0], book[1], REFERENCE)) for size, book in books.items()}
     print(scaling("How clearing and allocating grows (small books are dominated by fixed costs)", cases, repeats=9))
     sessions = {size: given_session(size, 100_000) for size in (10, 100, 1_000, 10_000)}
     block_cases = {size: (lambda case=case: clear_session(*case)) for size, case in sessions.items()}

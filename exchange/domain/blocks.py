@@ -11,7 +11,8 @@ part of m/n. Of an exclusive group at most one block is accepted (window A *or* 
   window alone.
 - No block is ever accepted at a loss, by itself, at these prices.
 - A block that would have gained at these prices and is rejected all the same (for its acceptance would move them) is
-  published with its lost surplus. The sum of all lost surplus bounds what any other choice could have gained.
+  published with its lost surplus. Rivals and linked blocks aside, the sum of all lost surplus bounds what any other
+  choice could have gained.
 - Which blocks are accepted is sought for the highest welfare (what the buyers bid less what the sellers ask of all that
   trades), in a number of steps fixed beforehand, never by the clock: the same session gives the same answer.
 """
@@ -25,7 +26,7 @@ import numpy as np
 
 from exchange.domain.allocation import Margin, Pairs, allocate, pair
 from exchange.domain.auction import Determination, determine_price_on
-from exchange.domain.block_search import BlockSearch, WindowCurve
+from exchange.domain.block_search import BlockSearch
 from exchange.domain.sides import (
     INT64_MAX,
     LAST_TICK,
@@ -37,6 +38,7 @@ from exchange.domain.sides import (
     Side,
     curves_of,
 )
+from exchange.domain.window_curve import WindowCurve
 
 
 class LinkedCycle(InvalidBook):
@@ -141,10 +143,9 @@ def clear_session(
 
     cleared = []
     for place, (window, curve) in enumerate(zip(windows, curves, strict=True)):
-        price = determine_price_on(
-            curve.with_market_lots(search.buys[place], search.sells[place]), window.reference_tick)
-        bid_fills, ask_fills = allocate(
-            window.bids, window.asks, price, margin=margin)
+        with_blocks = curve.with_market_lots(search.buys[place], search.sells[place])
+        price = determine_price_on(with_blocks, window.reference_tick)
+        bid_fills, ask_fills = allocate(window.bids, window.asks, price, margin=margin)
         fills = {
             number: lots * parts
             for number, parts in enumerate(search.accepted) if parts

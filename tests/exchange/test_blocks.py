@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.domain.auction import determine_price_on
-from exchange.domain.block_search import WindowCurve
 from exchange.domain.blocks import Block, LinkedCycle, Window, clear_session
 from exchange.domain.sides import BookTooLarge, InvalidBook, Side, asks, bids, curves_of
+from exchange.domain.window_curve import WindowCurve
 from tests.exchange.oracle import auction_price
 
 M = None
