@@ -65,8 +65,8 @@ class Explanation:
                 "input": self.work.input_micro_st,
                 "cached_input": self.work.cached_input_micro_st,
                 "output": self.work.output_micro_st,
-                "total": self.work.total_micro_st,
             },
+            "total_micro_st": self.work.total_micro_st,
             "sums": [
                 {
                     "class": c.token_class,
