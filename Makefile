@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
+# An empty answer of "which Python" deserves better than a shell's "not found".
+FIND_PYTHON = command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is missing; on Debian: apt install python3 python3-pip (or name one: make PYTHON=python3.12 …)"; exit 1; }
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run run sandbox test check proof bench day screenshots lock clean
 
@@ -11,10 +14,12 @@ help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: ## virtual environment, packages with the tools for tests, messages (into .venv)
-	@$(PYTHON) -P config/install.py --dev
+	@$(FIND_PYTHON)
+	@$(PYTHON) config/install.py --dev
 
 setup-run:
-	@$(PYTHON) -P config/install.py
+	@$(FIND_PYTHON)
+	@$(PYTHON) config/install.py
 
 run: setup-run ## the exchange with its demo market at http://localhost:8000 (PORT= takes another port)
 	@exec $(BIN)/python -m config.run
@@ -45,4 +50,4 @@ lock: setup ## compile requirements.txt and requirements-dev.txt from pyproject.
 	.venv/uv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 
 clean: ## end what runs; delete all data and what was built (the virtual environment stays)
-	@$(PYTHON) -P config/clean.py
+	@$(PYTHON) config/clean.py

@@ -1,7 +1,7 @@
 """
 The set-up: virtual environment, packages, messages. Run by `make`, with the standard library alone.
 
-    python3 -P config/install.py [--dev]
+    python3 config/install.py [--dev]
 
 Each finished step leaves a stamp of what it was made from, so a second set-up takes a moment and a half-finished one is
 taken up where it stopped. The SDK is installed editable.
