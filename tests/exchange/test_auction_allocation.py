@@ -71,7 +71,7 @@ class TestProRata:
 ROWS = st.lists(st.tuples(st.integers(1, 5), st.one_of(st.none(), st.integers(1, 10))), max_size=12)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(ROWS, ROWS, st.one_of(st.none(), st.integers(1, 10)), st.sampled_from(Margin))
 def test_fills_keep_every_promise(buying, selling, reference, margin):
     price, bid_fills, ask_fills = cleared(buying, selling, reference, margin)
