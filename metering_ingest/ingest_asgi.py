@@ -16,9 +16,9 @@ from django.db import Error as DatabaseError
 from core import clock, request_id
 from core.errors import Problem, Unauthenticated
 from identity.access import Actor
-from identity.auth import authenticate_key
+from identity.auth import authenticate_key, cached_actor
 from metering_ingest import dialects
-from metering_ingest.actions.attribution import MeterAccess, MeterClosed, meter_access
+from metering_ingest.actions.attribution import MeterAccess, MeterClosed, cached_access, meter_access
 from metering_ingest.dialects.base import Reply
 from metering_ingest.domain.events import Decoded, MalformedBody
 from metering_ingest.ingest_body import BodyUnreadable, ClientGone, decompress, read_body
@@ -144,7 +144,13 @@ async def _meter(workers: Workers, headers: dict[bytes, str]) -> MeterAccess:
     scheme, _, secret = headers.get(b"authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not secret:
         raise KeyInvalid("This address needs a meter's key: “Authorization: Bearer ck_…”.")
-    return await workers.run(_authenticate, secret.strip())
+    secret = secret.strip()
+    actor = cached_actor(secret, now=clock.now())
+    if actor is not None and actor.meter_id is not None:
+        access = cached_access(actor.meter_id)
+        if access is not None and access.organization_id == actor.organization_id:
+            return access
+    return await workers.run(_authenticate, secret)
 
 
 def _authenticate(secret: str) -> MeterAccess:

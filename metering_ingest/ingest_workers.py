@@ -22,7 +22,7 @@ from django.db import connections
 from core import clock
 from metering_ingest.actions.attribution import MeterAccess, route_book_of
 from metering_ingest.actions.store import Result, ingest
-from metering_ingest.domain.events import MAX_EVENTS, Decoded, Rejection
+from metering_ingest.domain.events import Decoded, Rejection
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,16 @@ def release() -> None:
         django_connection.close()
 
 
+Posted = tuple[Decoded, "asyncio.Future[list[Result]]"]
+
+
 @dataclass(slots=True)
-class _Waiting:
-    access: MeterAccess
-    items: list[tuple[Decoded, "asyncio.Future[list[Result]]"]] = field(default_factory=list)
-    events: int = 0
+class _Gathering:
+    """Single events of one meter that wait for each other. While some are being stored, the next ones gather."""
+
+    items: list[Posted] = field(default_factory=list)
+    storing: bool = False
+    timer: asyncio.TimerHandle | None = None
 
 
 class Workers:
@@ -83,7 +88,7 @@ class Workers:
 
     def __init__(self, threads: int = THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
-        self._waiting: dict[int, _Waiting] = {}
+        self._gathering: dict[int, _Gathering] = {}
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Run a blocking call in one of the threads."""
@@ -95,45 +100,52 @@ class Workers:
             return await self.run(store, access, decoded)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Result]] = loop.create_future()
-        waiting = self._waiting.get(access.facts.meter_id)
-        if waiting is None:
-            waiting = self._waiting[access.facts.meter_id] = _Waiting(access)
-            loop.call_later(GATHER_SECONDS, self._flush, access.facts.meter_id, waiting)
-        waiting.items.append((decoded, future))
-        waiting.events += 1
-        if waiting.events >= min(GATHER_EVENTS, MAX_EVENTS):
-            self._flush(access.facts.meter_id, waiting)
+        gathering = self._gathering.setdefault(access.facts.meter_id, _Gathering())
+        gathering.items.append((decoded, future))
+        if not gathering.storing and gathering.timer is None:
+            gathering.timer = loop.call_later(GATHER_SECONDS, self._begin, access, gathering)
         return await future
 
-    def _flush(self, meter_id: int, waiting: _Waiting) -> None:
-        if self._waiting.get(meter_id) is waiting:
-            del self._waiting[meter_id]
-            task = asyncio.ensure_future(self._store_together(waiting))
-            _keep(task)
+    def _begin(self, access: MeterAccess, gathering: _Gathering) -> None:
+        gathering.timer = None
+        gathering.storing = True
+        _keep(asyncio.ensure_future(self._store_gathered(access, gathering)))
 
-    async def _store_together(self, waiting: _Waiting) -> None:
+    async def _store_gathered(self, access: MeterAccess, gathering: _Gathering) -> None:
+        """Store what has gathered, then what has gathered meanwhile, until nothing waits."""
+        try:
+            while gathering.items:
+                items, gathering.items = gathering.items[:GATHER_EVENTS], gathering.items[GATHER_EVENTS:]
+                await self._store_together(access, items)
+        finally:
+            gathering.storing = False
+            if gathering.items:
+                self._begin(access, gathering)
+            else:
+                self._gathering.pop(access.facts.meter_id, None)
+
+    async def _store_together(self, access: MeterAccess, items: list[Posted]) -> None:
         decoded = Decoded([], [])
-        for place, (one, _) in enumerate(waiting.items):
+        for place, (one, _) in enumerate(items):
             decoded.events += one.events
             decoded.rejections += [_moved(rejection, place) for rejection in one.rejections]
         try:
-            results = await self.run(store, waiting.access, decoded)
+            results = await self.run(store, access, decoded)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            for _, future in waiting.items:
+            for _, future in items:
                 if not future.done():
                     future.set_exception(error)
             return
         except Exception:
-            log.exception("events posted together failed; trying each by itself", extra={"events": len(waiting.items)})
-            for one, future in waiting.items:
-                await self._store_alone(waiting.access, one, future)
+            log.exception("events posted together failed; trying each by itself", extra={"events": len(items)})
+            for one, future in items:
+                await self._store_alone(access, one, future)
             return
-        for (one, future), result in zip(waiting.items, results, strict=True):
+        for (_, future), result in zip(items, results, strict=True):
+            if result.rejection is not None:
+                result.rejection.index = 0
             if not future.done():
-                if result.rejection is not None:
-                    result.rejection.index = 0
                 future.set_result([result])
-            del one
 
     async def _store_alone(self, access: MeterAccess, decoded: Decoded, future: "asyncio.Future[list[Result]]") -> None:
         try:

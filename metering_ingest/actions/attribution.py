@@ -59,9 +59,8 @@ def meter_access(meter_id: int) -> MeterAccess:
 
     :raises MeterClosed: when it is closed or unknown.
     """
-    cached = _meters.get(meter_id)
-    if cached is not None and monotonic() - cached[0] < CACHE_SECONDS:
-        return cached[1]
+    if (known := cached_access(meter_id)) is not None:
+        return known
     meter = (
         Meter.objects.select_related("deployment__grade__model_card")
         .filter(pk=meter_id, closed_at__isnull=True)
@@ -73,6 +72,12 @@ def meter_access(meter_id: int) -> MeterAccess:
     with _lock:
         _meters[meter_id] = (monotonic(), access)
     return access
+
+
+def cached_access(meter_id: int) -> MeterAccess | None:
+    """Return a meter's access if it is known without asking the database."""
+    cached = _meters.get(meter_id)
+    return cached[1] if cached is not None and monotonic() - cached[0] < CACHE_SECONDS else None
 
 
 def access_of(meter: Meter) -> MeterAccess:

@@ -1,9 +1,12 @@
 """The protocols of the usage door: each reads its own shape into events, and answers as its clients expect."""
 
 from metering_ingest.dialects.base import Dialect
+from metering_ingest.dialects.clouds import CLOUDS
+from metering_ingest.dialects.litellm import LITELLM
 from metering_ingest.dialects.native import NATIVE
+from metering_ingest.dialects.otlp import OTLP
 
-_DIALECTS: tuple[Dialect, ...] = (NATIVE,)
+_DIALECTS: tuple[Dialect, ...] = (NATIVE, CLOUDS, LITELLM, *OTLP)
 PATHS: tuple[str, ...] = tuple(dict.fromkeys(path for dialect in _DIALECTS for path in dialect.paths))
 
 

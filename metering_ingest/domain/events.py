@@ -95,10 +95,11 @@ class MalformedBody(ValueError):
 
 
 class Decoded(Struct):
-    """Events by their place in the body (None where rejected), and the rejections."""
+    """Events by their place in the body (None where rejected), the rejections, and how to answer (by protocol)."""
 
     events: list[Event | None]
     rejections: list[Rejection]
+    style: str = ""
 
 
 _batch = msgspec.json.Decoder(list[Event])
