@@ -39,6 +39,7 @@ from config.instance import ROOT, Instance, Process
 
 NEEDED_BYTES = 500_000_000
 DEMO_SECONDS = 45
+WEB_SECONDS = 180  # all processes start at once; a busy or small machine takes its time
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORTH_SHOWING = ("exited:", "gave up", "FATAL")
 
@@ -190,14 +191,14 @@ class Run:
             stamp.write_text(key)
 
     def _wait_for_web(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WEB_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{self.instance.base_url}/healthz", timeout=5).status_code == 200:
                     return
             time.sleep(0.05)
         log = self.instance.logs / "web.log"
-        raise services.ServiceError(f"The web did not answer within 60 s ({services.last_line(log)}). Its log: {log}")
+        raise services.ServiceError(f"The web did not answer within {WEB_SECONDS} s ({services.last_line(log)}). Its log: {log}")
 
     def _welcome(self) -> None:
         """Start the demo market, and say where everything is."""

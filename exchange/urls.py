@@ -33,6 +33,7 @@ urlpatterns = [
     path("markets/<int:market_id>", views.market, name="market"),
     path("auctions", views.auctions, name="auctions"),
     path("orders", views.orders, name="orders"),
+    path("capacity", views.capacity, name="capacity"),
     path("contracts", views.contracts, name="contracts"),
     path("contracts/<int:contract_id>", views.contract, name="contract"),
 ]

@@ -12,6 +12,7 @@ from exchange import page_queries, queries
 from exchange.models import AuctionResult, ContractLot, Market
 from identity.access import Actor
 from identity.pages import page_actor, require_actor
+from providers.models import Capacity
 
 PER_PAGE = 50
 
@@ -113,6 +114,15 @@ def contract(request: HttpRequest, actor: Actor, contract_id: int) -> HttpRespon
         raise Http404(_("There is no such contract."))
     lots = ContractLot.objects.filter(contract=row).order_by("number")
     return render(request, "exchange/contract.html", {"contract": row, "lots": lots})
+
+
+@require_GET
+@require_actor("read")
+def capacity(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """What the organization has published."""
+    rows = Capacity.objects.select_related("deployment", "grade").filter(provider_id=actor.organization_id)
+    page = Paginator(rows.order_by("-pk"), PER_PAGE).get_page(request.GET.get("page"))
+    return render(request, "exchange/capacity.html", {"page": page})
 
 
 def _sentences(auction: AuctionResult) -> list[str]:

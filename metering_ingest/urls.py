@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from metering_ingest import views
 from metering_ingest.api import meters, usage
 
 api_urlpatterns = [
@@ -11,4 +12,9 @@ api_urlpatterns = [
     path("usage", usage.Usage.as_view()),
     path("events/rejected", usage.Rejected.as_view()),
     path("events/rejected/replay", usage.Replay.as_view()),
+]
+
+urlpatterns = [
+    path("usage", views.usage, name="usage"),
+    path("usage/rejected", views.rejected, name="rejected-events"),
 ]
