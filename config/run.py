@@ -198,7 +198,8 @@ class Run:
                     return
             time.sleep(0.05)
         log = self.instance.logs / "web.log"
-        raise services.ServiceError(f"The web did not answer within {WEB_SECONDS} s ({services.last_line(log)}). Its log: {log}")
+        last = services.last_line(log)
+        raise services.ServiceError(f"The web did not answer within {WEB_SECONDS} s ({last}). Its log: {log}")
 
     def _welcome(self) -> None:
         """Start the demo market, and say where everything is."""
