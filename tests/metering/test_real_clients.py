@@ -1,0 +1,121 @@
+"""The unmodified clients that people already run, against the running server."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from config.instance import ROOT, Instance
+
+pytestmark = pytest.mark.processes
+
+PREPARE = """
+import django; django.setup()
+from django.db import transaction
+from metering_ingest.actions.meters import register_alias
+from tests.given import given_deployment, given_organization
+from tests.metering.given import NOW, given_meter, given_meter_key
+with transaction.atomic():
+    meter = given_meter(given_deployment())
+    register_alias(provider=meter.organization, subject="cust-1", buyer=given_organization(), now=NOW)
+print(given_meter_key(meter))
+"""
+
+
+class Server:
+    """A web process with a meter's key."""
+
+    def __init__(self, instance: Instance, secret: str) -> None:
+        self.url, self.secret, self.database = instance.base_url, secret, instance.postgres.url()
+
+    def stored(self, id_: str) -> tuple[Any, ...] | None:
+        with psycopg.connect(self.database) as connection:
+            return connection.execute(
+                "SELECT input_tokens, cached_tokens, output_tokens, reasoning_tokens FROM usage_event"
+                " WHERE id = %s OR id LIKE %s", [id_, f"{id_}:%"],
+            ).fetchone()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    instance = Instance(
+        var=tmp_path_factory.mktemp("clients"), matching_workers=0, workers=0, beat=False,
+        settings={"CIYUAN_MATCHING_WORKERS": "1"},
+    )  # fmt: skip
+    try:
+        instance.start(wait=False)
+        made = subprocess.run(
+            [sys.executable, "-c", PREPARE], cwd=ROOT, env=instance.environment(), capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        for _ in range(300):
+            try:
+                httpx.get(f"{instance.base_url}/healthz", timeout=5)
+                break
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        yield Server(instance, made.stdout.split()[-1])
+    finally:
+        instance.stop()
+        instance.remove()
+
+
+def test_openmeter(server: Server) -> None:
+    openmeter = pytest.importorskip("openmeter")
+    client = openmeter.Client(endpoint=server.url, token=server.secret)
+    event = {
+        "specversion": "1.0", "type": "tokens", "id": "om-1", "source": "app", "subject": "cust-1",
+        "time": datetime.now(UTC).isoformat(),
+        "data": {"model": "m", "prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    }  # fmt: skip
+    client.events.ingest_event(event)
+    client.events.ingest_events([event, event | {"id": "om-2"}])
+    assert server.stored("om-1") == server.stored("om-2") == (11, 0, 7, 0)
+
+
+def test_lago(server: Server) -> None:
+    pytest.importorskip("lago_python_client")
+    from lago_python_client import Client
+    from lago_python_client.models import BatchEvent, Event
+
+    client = Client(api_key=server.secret, api_url=server.url)
+    properties = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    now = str(int(datetime.now(UTC).timestamp()))
+    event = Event(transaction_id="lago-1", external_subscription_id="cust-1", code="tokens", timestamp=now,
+                  properties=properties)  # fmt: skip
+    answered = client.events.create(event)
+    assert answered is not None and answered.transaction_id == "lago-1"
+    second = Event(transaction_id="lago-2", external_subscription_id="cust-1", code="tokens", timestamp=now,
+                   properties=properties)  # fmt: skip
+    client.events.batch_create(BatchEvent(events=[event, second]))
+    assert server.stored("lago-1") == server.stored("lago-2") == (11, 0, 7, 0)
+
+
+def test_opentelemetry(server: Server) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    from opentelemetry.exporter.otlp.proto.http import Compression
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    exporter = OTLPSpanExporter(
+        endpoint=f"{server.url}/v1/traces", headers={"Authorization": f"Bearer {server.secret}"},
+        compression=Compression.Gzip,
+    )  # fmt: skip
+    provider = TracerProvider(resource=Resource.create({"service.name": "chat-app"}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with provider.get_tracer("t").start_as_current_span("chat m") as span:
+        span.set_attributes({
+            "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20,
+            "gen_ai.usage.cache_read.input_tokens": 60, "ciyuan.subject": "cust-1",
+        })  # fmt: skip
+        trace = f"{span.get_span_context().trace_id:032x}"
+    assert server.stored(trace) == (40, 60, 20, 0)
