@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 THREADS = 4
 GATHER_SECONDS = 0.003
 GATHER_EVENTS = 1_000
+PAUSE_SECONDS = 1.0
 
 T = TypeVar("T")
 _local = threading.local()
@@ -38,7 +40,8 @@ def own_connection() -> "psycopg.Connection[Any]":
     """Return this thread's connection, opened anew when it was lost or when the database is another one (tests)."""
     given = connections["default"].settings_dict
     connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
-    if connection is not None and not connection.closed and _local.name == given["NAME"]:
+    if connection is not None and _local.name == given["NAME"] and _answers(connection):
+        _local.used = monotonic()
         return connection
     options: dict[str, Any] = {key: value for key, value in given["OPTIONS"].items() if isinstance(value, str)}
     _local.connection = connection = psycopg.connect(
@@ -53,8 +56,28 @@ def own_connection() -> "psycopg.Connection[Any]":
     )
     connection.execute("SET timezone = 'UTC'")
     connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-    _local.name = given["NAME"]
+    _local.name, _local.used = given["NAME"], monotonic()
     return connection
+
+
+def _answers(connection: "psycopg.Connection[Any]") -> bool:
+    """Whether it is open; after a pause it is asked, so that a database's restart costs nobody a request."""
+    if connection.closed:
+        return False
+    if monotonic() - _local.used > PAUSE_SECONDS:
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.Error:
+            connection.close()
+            return False
+    return True
+
+
+def close_own_connection() -> None:
+    """Close this thread's connection; the next use opens another."""
+    connection: psycopg.Connection[Any] | None = getattr(_local, "connection", None)
+    if connection is not None:
+        connection.close()
 
 
 def store(access: MeterAccess, decoded: Decoded) -> list[Result]:
