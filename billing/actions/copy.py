@@ -1,69 +1,91 @@
-"""Encoding transfers for binary COPY: the quickest way into Postgres, a few hundred nanoseconds a row."""
+"""Transfers into Postgres by binary COPY: postings row by row, bulks as records of numpy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
-from struct import Struct
-from typing import NamedTuple
-from uuid import UUID
+from typing import Any
 
+import numpy as np
+from django.db import connection
+
+from billing.domain.accounts import AccountRef
+from billing.domain.bulk import Bulk
+from billing.domain.postings import Posting
+
+COPY = """
+COPY billing_transfer (id, debit_id, credit_id, amount_micro, excess_micro, pending_id, booked_at, booked_on, stage,
+                       kind, key, label) FROM STDIN (FORMAT BINARY)
+"""
+TYPES = ["uuid", "int8", "int8", "int8", "int8", "uuid", "timestamptz", "date", "int2", "varchar", "varchar", "varchar"]
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
-COLUMNS = (
-    "id, debit_id, credit_id, amount_micro, excess_micro, booked_at, booked_on, stage, pending_id, kind, key, label")
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 EPOCH_DAY = date(2000, 1, 1)
-
-# Each field is its length as int32 (−1 for null), then its bytes; all big-endian. Text follows, of varying length.
-_FIXED = "h i16s iq iq iq iq iq ii ih"
-_WITHOUT_HOLD = Struct(f"!{_FIXED} i i")
-_WITH_HOLD = Struct(f"!{_FIXED} i16s i")
-_LENGTH = Struct("!i")
+CHUNK = 16_384
 
 
-class Row(NamedTuple):
-    """One transfer as it is stored, but for the times, which a call has in common."""
-
-    id: UUID
-    debit_id: int
-    credit_id: int
-    amount_micro: int
-    excess_micro: int
-    stage: int
-    pending_id: UUID | None
-    kind: str
-    key: str
-    label: str
+def insert_postings(
+    postings: Iterable[Posting], ids: Mapping[AccountRef, int], *, booked_at: datetime, booked_on: date
+) -> None:
+    """Insert a row per posting, each with an id; `ids` are the accounts'."""
+    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(COPY) as stream:
+        stream.set_types(TYPES)
+        write = stream.write_row
+        for key, kind, stage, debit, credit, amount, excess, pending_id, id_, label, _ in postings:
+            write((id_, ids[debit], ids[credit], amount, excess, pending_id, booked_at, booked_on, stage, kind, key,
+                   label))
 
 
-def microseconds(moment: datetime) -> int:
-    """Return a time as Postgres stores it: microseconds since the year 2000."""
-    span = moment - EPOCH
-    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+def insert_bulk(bulk: Bulk, ids: Mapping[AccountRef, int], *, booked_at: datetime, booked_on: date) -> None:
+    """Insert a row per movement of a bulk, a chunk at a time, so that Postgres works while the next is encoded."""
+    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(COPY) as stream:
+        stream.write(HEADER)
+        for chunk in encode_bulk(bulk, ids, booked_at=booked_at, booked_on=booked_on):
+            stream.write(chunk)
+        stream.write(TRAILER)
 
 
-def encode(rows: Iterable[Row], *, booked_at: datetime, booked_on: date) -> bytes:
-    """Return the body of a binary COPY of `COLUMNS`."""
-    at, on = microseconds(booked_at), (booked_on - EPOCH_DAY).days
-    kinds: dict[str, bytes] = {}
-    length = _LENGTH.pack
-    with_hold, without_hold = _WITH_HOLD.pack, _WITHOUT_HOLD.pack
-    parts: list[bytes] = [HEADER]
-    append = parts.append
-    for id_, debit, credit, amount, excess, stage, pending, kind, key, label in rows:
-        kind_bytes = kinds.get(kind)
-        if kind_bytes is None:
-            kind_bytes = kinds[kind] = kind.encode()
-        if pending is None:
-            append(without_hold(12, 16, id_.bytes, 8, debit, 8, credit, 8, amount, 8, excess, 8, at, 4, on, 2, stage,
-                                -1, len(kind_bytes)))
-        else:
-            append(with_hold(12, 16, id_.bytes, 8, debit, 8, credit, 8, amount, 8, excess, 8, at, 4, on, 2, stage,
-                             16, pending.bytes, len(kind_bytes)))
-        append(kind_bytes)
-        key_bytes, label_bytes = key.encode(), label.encode()
-        append(length(len(key_bytes)))
-        append(key_bytes)
-        append(length(len(label_bytes)))
-        append(label_bytes)
-    append(TRAILER)
-    return b"".join(parts)
+def encode_bulk(
+    bulk: Bulk, ids: Mapping[AccountRef, int], *, booked_at: datetime, booked_on: date
+) -> Iterator[bytes]:
+    """Yield the rows of a bulk as the binary format has them: each field its length, then its bytes, big-endian."""
+    account_ids = np.fromiter((ids[account] for account in bulk.accounts), np.int64, len(bulk.accounts))
+    with_hold = bulk.pending_ids is not None
+    kind = bulk.kind.encode()
+    keys, transfer_ids = bulk.keys(), bulk.ids()
+    span = booked_at - EPOCH
+    fixed = {
+        "excess": 0, "at": (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds,
+        "on": (booked_on - EPOCH_DAY).days, "stage": int(bulk.stage), "kind": kind}
+    layout = _layout(kind=len(kind), key=keys.itemsize, with_hold=with_hold)
+    rows = np.zeros(min(CHUNK, len(keys)), layout)
+    rows["fields"] = 12
+    for name in layout.names or ():
+        if name.endswith("_length"):
+            field = name.removesuffix("_length")
+            rows[name] = layout[field].itemsize if field in (layout.names or ()) else -1 if field == "pending" else 0
+    for name, value in fixed.items():
+        rows[name] = value
+    for start in range(0, len(keys), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunk = rows[: len(keys[part])]
+        chunk["id"], chunk["key"] = transfer_ids[part], keys[part]
+        chunk["debit"], chunk["credit"] = account_ids[bulk.debit[part]], account_ids[bulk.credit[part]]
+        chunk["amount"] = bulk.amount_micro[part]
+        if bulk.excess_micro is not None:
+            chunk["excess"] = bulk.excess_micro[part]
+        if bulk.pending_ids is not None:
+            chunk["pending"] = bulk.pending_ids[part]
+        yield chunk.tobytes()
+
+
+def _layout(*, kind: int, key: int, with_hold: bool) -> np.dtype[Any]:
+    """Return the record of a row whose texts have these lengths. A null and an empty text are a length alone."""
+    fields = [("id", "V16"), ("debit", ">i8"), ("credit", ">i8"), ("amount", ">i8"), ("excess", ">i8"),
+              ("pending", "V16" if with_hold else None), ("at", ">i8"), ("on", ">i4"), ("stage", ">i2"),
+              ("kind", f"S{kind}"), ("key", f"S{key}"), ("label", None)]
+    record: list[tuple[str, str]] = [("fields", ">i2")]
+    for name, type_ in fields:
+        record.append((f"{name}_length", ">i4"))
+        if type_ is not None:
+            record.append((name, type_))
+    return np.dtype(record)

@@ -7,6 +7,7 @@ they do to each account; and updates every account once. Called last in a transa
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from django.db import IntegrityError, connection, transaction
 
 from billing.actions import copy
 from billing.domain.accounts import AccountRef
-from billing.domain.postings import Delta, Posting, check, net, split, touched
+from billing.domain.bulk import Bulk, check_bulk, net_bulk
+from billing.domain.postings import Delta, Posting, add, check_all, net, split, touched
 from billing.models.ledger import RANDOM_ID, Transfer
 from core.errors import Conflict
 from core.ids import new_id
@@ -74,33 +76,35 @@ def lock_accounts(refs: Collection[AccountRef]) -> dict[AccountRef, Balance]:
     return _lock(_ensure(refs), refs)
 
 
-def post_all(postings: Sequence[Posting], *, now: datetime) -> list[UUID]:
+def post_all(postings: Sequence[Posting], *, now: datetime, bulks: Sequence[Bulk] = ()) -> list[UUID]:
     """
-    Book the postings, all or none, and return their transfers' ids in order (of parts, the first).
+    Book the postings, and movements in bulk, all or none; return the postings' ids in order (of parts, the first).
 
-    A posting whose key is booked already, with the same content, changes nothing and returns the first one's id.
+    What is booked already under the same key, with the same content, changes nothing and returns the first one's id.
 
     :raises InsufficientFunds: an account that may not be overdrawn would be; nothing is booked.
     :raises TransferKeyReused: a key is booked already with another content; nothing is booked.
     :raises InvalidPosting: a posting that makes no sense: a defect of the caller.
     """
     assert_in_transaction()
-    if not postings:
+    if not postings and not bulks:
         return []
-    for posting in postings:
-        check(posting)
-    changed = touched(postings)
-    ids = _ensure(changed.union(posting.credit for posting in postings))
-    balances = _lock(ids, changed)
+    check_all(postings)
+    for bulk in bulks:
+        check_bulk(bulk)
     given = [posting if posting.id else posting._replace(id=new_id()) for posting in postings]
+    changed = touched(given).union(*map(net_bulk, bulks))
+    ids = _ensure(changed.union([posting.credit for posting in given], *(bulk.accounts for bulk in bulks)))
+    balances = _lock(ids, changed)
     try:
         with transaction.atomic():  # so that a caller may catch a refusal and go on
-            _book(given, balances, ids, now)
+            _book(given, bulks, balances, ids, now)
         return [posting.id for posting in given if posting.id]
     except IntegrityError as error:
         if sqlstate(error) != UNIQUE_VIOLATION:
             raise
-    return _book_the_missing(postings, balances, ids, now)
+    one_by_one = [*postings, *(posting for bulk in bulks for posting in bulk.postings())]
+    return _book_the_missing(one_by_one, balances, ids, now)[: len(postings)]
 
 
 def _book_the_missing(
@@ -120,19 +124,25 @@ def _book_the_missing(
         else:
             raise TransferKeyReused(posting.key)
     with transaction.atomic():
-        _book(fresh, balances, ids, now)
+        _book(fresh, (), balances, ids, now)
     return answer
 
 
 def _book(
-    postings: Sequence[Posting], balances: dict[AccountRef, Balance], ids: dict[AccountRef, int], now: datetime
+    postings: Sequence[Posting], bulks: Sequence[Bulk], balances: dict[AccountRef, Balance],
+    ids: dict[AccountRef, int], now: datetime,
 ) -> None:
     """Insert rows and change balances; the accounts are locked."""
-    parts = _pay(postings, balances)
-    _insert((
-        copy.Row(p.id or new_id(), ids[p.debit], ids[p.credit], p.amount_micro, p.excess_micro, p.stage, p.pending_id,
-                 p.kind, p.key, p.label) for p in parts), now)
-    deltas = net(parts)
+    deltas: dict[AccountRef, Delta] = {}
+    day = booking_day(now)
+    for bulk in bulks:
+        copy.insert_bulk(bulk, ids, booked_at=now, booked_on=day)
+        deltas = add(deltas, net_bulk(bulk))
+    if postings:
+        parts = _pay(postings, balances, deltas)
+        # in the order of ids: two calls with the same keys wait for each other in one order
+        copy.insert_postings(sorted(parts, key=attrgetter("id.int")), ids, booked_at=now, booked_on=day)
+        deltas = add(deltas, net(parts))
     for ref, delta in deltas.items():
         balance = balances[ref]
         free = balance.free_micro + delta.posted_micro - delta.held_micro
@@ -142,26 +152,20 @@ def _book(
     _update(deltas, balances)
 
 
-def _pay(postings: Sequence[Posting], balances: dict[AccountRef, Balance]) -> Sequence[Posting]:
+def _pay(
+    postings: Sequence[Posting], balances: dict[AccountRef, Balance], deltas: dict[AccountRef, Delta]
+) -> Sequence[Posting]:
     """Replace each posting with fallbacks by the parts that the balances allow, after all others have been done."""
     if not any(posting.fallbacks for posting in postings):
         return postings
     parts = [posting for posting in postings if not posting.fallbacks]
     free = {ref: balance.free_micro for ref, balance in balances.items()}
-    for ref, delta in net(parts).items():
+    for ref, delta in add(deltas, net(parts)).items():
         free[ref] += delta.posted_micro - delta.held_micro
     for posting in postings:
         if posting.fallbacks:
-            parts += split(posting, free)
+            parts += [part if part.id else part._replace(id=new_id()) for part in split(posting, free)]
     return parts
-
-
-def _insert(rows: Iterable[copy.Row], now: datetime) -> None:
-    ordered = sorted(rows, key=lambda row: row.id.bytes)  # so that two calls with the same keys wait in one order
-    body = copy.encode(ordered, booked_at=now, booked_on=booking_day(now))
-    with (connection.cursor() as cursor, connection.wrap_database_errors,
-          cursor.copy(f"COPY billing_transfer ({copy.COLUMNS}) FROM STDIN (FORMAT BINARY)") as stream):
-        stream.write(body)
 
 
 def booking_day(now: datetime) -> date:
@@ -169,35 +173,44 @@ def booking_day(now: datetime) -> date:
     return shanghai_date(now)
 
 
-def _update(deltas: dict[AccountRef, Delta], balances: dict[AccountRef, Balance]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE billing_account AS a"
-            " SET posted_micro = a.posted_micro + d.posted, held_micro = a.held_micro + d.held"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS d (id, posted, held) WHERE a.id = d.id",
-            [[balances[ref].id for ref in deltas], [delta.posted_micro for delta in deltas.values()],
-             [delta.held_micro for delta in deltas.values()]])
-
-
+_UPDATE = """
+UPDATE billing_account AS a SET posted_micro = a.posted_micro + d.posted, held_micro = a.held_micro + d.held
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS d (id, posted, held) WHERE a.id = d.id
+"""
 _FIND = """
 SELECT w.number, a.id
-FROM unnest(%s::text[], %s::bigint[], %s::text[]) WITH ORDINALITY AS w (kind, organization, scope, number)
+FROM unnest(string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\\x1f'))
+     WITH ORDINALITY AS w (kind, organization, dotted_scope, number)
 JOIN billing_account a
-  ON coalesce(a.organization_id, 0) = w.organization AND a.kind = w.kind AND a.scope = w.scope
+  ON coalesce(a.organization_id, 0) = w.organization AND a.kind = w.kind AND a.scope = substr(w.dotted_scope, 2)
 """
 _CREATE = """
 INSERT INTO billing_account (kind, organization_id, scope, may_overdraw, posted_micro, held_micro)
 SELECT *, 0, 0 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[])
 ON CONFLICT DO NOTHING
 """
-_LOCK = "SELECT id, posted_micro, held_micro FROM billing_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_LOCK = """
+SELECT id, posted_micro, held_micro FROM billing_account WHERE id = ANY(%s::bigint[])
+ORDER BY id FOR NO KEY UPDATE
+"""
+
+
+def _array(numbers: Iterable[int]) -> str:
+    """Return numbers as the text of an array: psycopg takes a microsecond for each element of a list."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
+def _update(deltas: dict[AccountRef, Delta], balances: dict[AccountRef, Balance]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_UPDATE, [
+            _array(balances[ref].id for ref in deltas), _array(delta.posted_micro for delta in deltas.values()),
+            _array(delta.held_micro for delta in deltas.values())])
 
 
 def _ensure(refs: Collection[AccountRef]) -> dict[AccountRef, int]:
     """Return the ids of accounts, and make those that are missing: in one order, and before any lock is taken."""
-    wanted = sorted(refs, key=lambda ref: (ref.kind.value, ref.organization_id or 0, ref.scope))
-    found = _find(wanted)
-    missing = [ref for ref in wanted if ref not in found]
+    found = _find(list(refs))
+    missing = sorted((ref for ref in refs if ref not in found), key=str)
     if missing:
         with connection.cursor() as cursor:
             cursor.execute(_CREATE, [
@@ -210,15 +223,15 @@ def _ensure(refs: Collection[AccountRef]) -> dict[AccountRef, int]:
 def _find(wanted: list[AccountRef]) -> dict[AccountRef, int]:
     with connection.cursor() as cursor:
         cursor.execute(_FIND, [
-            [ref.kind.value for ref in wanted], [ref.organization_id or 0 for ref in wanted],
-            [ref.scope for ref in wanted]])
+            "\x1f".join([ref.kind.value for ref in wanted]), _array(ref.organization_id or 0 for ref in wanted),
+            "\x1f".join([f".{ref.scope}" for ref in wanted])])  # dotted: a lone empty text would be no element
         return {wanted[number - 1]: id_ for number, id_ in cursor.fetchall()}
 
 
 def _lock(ids: dict[AccountRef, int], refs: Iterable[AccountRef]) -> dict[AccountRef, Balance]:
     by_id = {ids[ref]: ref for ref in refs}
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [list(by_id)])
+        cursor.execute(_LOCK, [_array(by_id)])
         return {by_id[id_]: Balance(id_, posted, held) for id_, posted, held in cursor.fetchall()}
 
 

@@ -29,6 +29,8 @@ class AccountKind(StrEnum):
     PROMOTION = "promotion"        # what those grants cost the operator
     PAYOUT = "payout"              # money on its way to an organization's bank account
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and every balance is found by it
+
     @property
     def may_overdraw(self) -> bool:
         """Whether its balance may fall below what is held, which otherwise a constraint refuses."""

@@ -15,7 +15,6 @@ stage         on the debit account                         on the credit account
 ``POST`` and ``RELEASE`` name the hold they use up by `pending_id`; a hold may be used in many parts.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from enum import IntEnum
@@ -27,6 +26,7 @@ from billing.domain.accounts import AccountRef
 
 LARGEST_AMOUNT_MICRO = 10**18  # a million million yuan: a typing error, not money, and far below a bigint's end
 LONGEST_KEY = 100
+LONGEST_KIND = 24
 
 
 class Stage(IntEnum):
@@ -36,6 +36,9 @@ class Stage(IntEnum):
     PENDING = 1
     POST = 2
     RELEASE = 3
+
+
+POSTED, PENDING, POST, RELEASE = map(int, Stage)  # plain integers compare quicker in the loops below
 
 
 class InvalidPosting(ValueError):
@@ -88,21 +91,32 @@ def transfer_id(key: str, at: datetime) -> UUID:
 
 def check(posting: Posting) -> None:
     """Raise InvalidPosting for what cannot be booked."""
-    stage, amount, excess = posting.stage, posting.amount_micro, posting.excess_micro
-    if not posting.key or len(posting.key) > LONGEST_KEY:
-        raise InvalidPosting(f"a transfer's key has 1 to {LONGEST_KEY} characters: {posting.key!r}")
-    if amount < 0 or excess < 0 or (amount == 0 and not (stage is Stage.POST and excess)):
-        raise InvalidPosting(f"{posting.key}: the amount must be positive, not {amount} (excess {excess})")
-    if amount > LARGEST_AMOUNT_MICRO or excess > LARGEST_AMOUNT_MICRO:
-        raise InvalidPosting(f"{posting.key}: {amount} (excess {excess}) is more than any account can hold")
-    if excess and stage is not Stage.POST:
-        raise InvalidPosting(f"{posting.key}: only a post out of a hold has an excess")
-    if (posting.pending_id is None) != (stage < Stage.POST):
-        raise InvalidPosting(f"{posting.key}: exactly a post or release names the hold it uses")
-    if posting.debit == posting.credit:
-        raise InvalidPosting(f"{posting.key}: from {posting.debit} to itself")
-    if posting.fallbacks and stage is not Stage.POSTED:
-        raise InvalidPosting(f"{posting.key}: a hold has one account, without fallbacks")
+    key, kind, stage, debit, credit, amount, excess, pending_id, *_, fallbacks = posting
+    if not 0 < len(key) <= LONGEST_KEY:
+        raise InvalidPosting(f"a transfer's key has 1 to {LONGEST_KEY} characters: {key!r}")
+    if not 0 < len(kind) <= LONGEST_KIND:
+        raise InvalidPosting(f"{key}: a kind has 1 to {LONGEST_KIND} characters: {kind!r}")
+    if not 0 < amount <= LARGEST_AMOUNT_MICRO and not (amount == 0 and stage == Stage.POST and excess):
+        raise InvalidPosting(f"{key}: the amount must be positive and at most what an account can hold, not {amount}")
+    if excess and not (0 < excess <= LARGEST_AMOUNT_MICRO and stage == Stage.POST):
+        raise InvalidPosting(f"{key}: only a post out of a hold has an excess, and no negative one: {excess}")
+    if (pending_id is None) != (stage < Stage.POST):
+        raise InvalidPosting(f"{key}: exactly a post or release names the hold it uses")
+    if debit == credit:
+        raise InvalidPosting(f"{key}: from {debit} to itself")
+    if fallbacks and stage != Stage.POSTED:
+        raise InvalidPosting(f"{key}: a hold has one account, without fallbacks")
+
+
+def check_all(postings: Iterable[Posting]) -> None:
+    """Raise InvalidPosting for the first posting that cannot be booked."""
+    for posting in postings:
+        key, kind, stage, debit, credit, amount, excess, pending_id, _, _, fallbacks = posting
+        # The usual case in one expression; whatever fails it is looked at closely.
+        if not (0 < amount <= LARGEST_AMOUNT_MICRO and not excess and not fallbacks and debit != credit
+                and (pending_id is None) == (stage < POST) and 0 < len(key) <= LONGEST_KEY
+                and 0 < len(kind) <= LONGEST_KIND):
+            check(posting)
 
 
 def touched(postings: Iterable[Posting]) -> set[AccountRef]:
@@ -110,7 +124,7 @@ def touched(postings: Iterable[Posting]) -> set[AccountRef]:
     accounts: set[AccountRef] = set()
     for posting in postings:
         accounts.add(posting.debit)
-        if posting.stage is Stage.POSTED or posting.stage is Stage.POST:
+        if posting.stage == POSTED or posting.stage == POST:
             accounts.add(posting.credit)
             accounts.update(posting.fallbacks)
     return accounts
@@ -118,21 +132,34 @@ def touched(postings: Iterable[Posting]) -> set[AccountRef]:
 
 def net(postings: Iterable[Posting]) -> dict[AccountRef, Delta]:
     """Return what postings without fallbacks do to each account, all together."""
-    posted: defaultdict[AccountRef, int] = defaultdict(int)
-    held: defaultdict[AccountRef, int] = defaultdict(int)
+    sums: dict[AccountRef, list[int]] = {}  # posted and held
     for _, _, stage, debit, credit, amount, excess, *_ in postings:
-        if stage == Stage.POSTED:
-            posted[debit] -= amount
-            posted[credit] += amount
-        elif stage == Stage.PENDING:
-            held[debit] += amount
-        elif stage == Stage.POST:
-            held[debit] -= amount + excess
-            posted[debit] -= amount
-            posted[credit] += amount
+        source = sums.get(debit)
+        if source is None:
+            source = sums[debit] = [0, 0]
+        if stage == PENDING:
+            source[1] += amount
+        elif stage == RELEASE:
+            source[1] -= amount
         else:
-            held[debit] -= amount
-    return {account: Delta(posted[account], held[account]) for account in {**posted, **held}}
+            if stage == POST:
+                source[1] -= amount + excess
+            source[0] -= amount
+            target = sums.get(credit)
+            if target is None:
+                target = sums[credit] = [0, 0]
+            target[0] += amount
+    return {account: Delta(posted, held) for account, (posted, held) in sums.items()}
+
+
+def add(one: dict[AccountRef, Delta], other: dict[AccountRef, Delta]) -> dict[AccountRef, Delta]:
+    """Return what two batches do together."""
+    both = dict(one)
+    for account, delta in other.items():
+        first = both.get(account)
+        both[account] = delta if first is None else Delta(
+            first.posted_micro + delta.posted_micro, first.held_micro + delta.held_micro)
+    return both
 
 
 def split(posting: Posting, free_micro: dict[AccountRef, int]) -> list[Posting]:

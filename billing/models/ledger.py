@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact
 
 from billing.domain.accounts import AccountKind, AccountRef
-from billing.domain.postings import LONGEST_KEY, Stage
+from billing.domain.postings import LONGEST_KEY, LONGEST_KIND, Stage
 
 RANDOM_ID = Q(Exact(
     models.Func(F("id"), function="uuid_extract_version", output_field=models.SmallIntegerField()), 7))
@@ -58,7 +58,7 @@ class Transfer(models.Model):
 
     Its id carries the time of its cause in front, so a batch lands at the end of the one b-tree. A transfer whose id
     is derived from its key (UUIDv8) is unique by that id; one whose id is random (UUIDv7) is unique by its key, in a
-    partial index. Account and hold are found by a block-range index of Bloom filters, which costs an insert little.
+    partial index. Account, hold and day are found by one block-range index, which costs an insert little.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -72,7 +72,7 @@ class Transfer(models.Model):
     booked_at = models.DateTimeField()
     booked_on = models.DateField()  # the day whose journal it stands in (Asia/Shanghai), sealed when the day is over
     stage = models.SmallIntegerField(choices=[(stage.value, stage.name.lower()) for stage in Stage])
-    kind = models.CharField(max_length=24)
+    kind = models.CharField(max_length=LONGEST_KIND)
     key = models.CharField(max_length=LONGEST_KEY)
     label = models.CharField(max_length=200, blank=True)
 
@@ -85,9 +85,9 @@ class Transfer(models.Model):
         ]
         indexes: ClassVar = [
             BrinIndex(
-                fields=["debit", "credit", "pending_id"], name="transfer_by_account", pages_per_range=32,
-                opclasses=["int8_bloom_ops", "int8_bloom_ops", "uuid_bloom_ops"], autosummarize=True),
-            BrinIndex(fields=["booked_on"], name="transfer_by_day", pages_per_range=32, autosummarize=True),
+                fields=["debit", "credit", "pending_id", "booked_on"], name="transfer_blocks", pages_per_range=32,
+                opclasses=["int8_bloom_ops", "int8_bloom_ops", "uuid_bloom_ops", "date_minmax_ops"],
+                autosummarize=True),
         ]
 
     def __str__(self) -> str:

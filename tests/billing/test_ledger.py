@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 from django.db import IntegrityError, transaction
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from billing.actions import ledger
 from billing.actions.ledger import InsufficientFunds, TransferKeyReused, post_all
 from billing.domain.accounts import available, bank, escrow, payable, receivable
+from billing.domain.bulk import Bulk
 from billing.domain.postings import Posting, Stage, transfer_id
 from billing.models import Account, Transfer
 from tests.given import NOW, given_organization
@@ -92,6 +94,53 @@ def test_a_repeat_of_a_payment_in_parts_changes_nothing(buyer):
     assert (balance(buyer), balance(owed)) == ((700, 0), (-500, 0))
     assert list(Transfer.objects.filter(key__startswith="usage:1").order_by("key").values_list("key", flat=True)) == [
         "usage:1", "usage:1+1"]
+
+
+def test_a_large_batch_books_as_small_ones_do(buyer):
+    other = available(given_organization().pk)
+    post(move("deposit:2", bank(), buyer, 10**6))
+    holds = [hold(f"order:{number}", buyer, 10 + number) for number in range(300)]
+    assert post(*holds) == [h.id for h in holds]
+    batch = [move(f"trade:{h.key}", buyer, MARKET, 7, Stage.POST, pending_id=h.id, excess_micro=3) for h in holds]
+    batch += [move(f"fee:{number}", MARKET, other, 1, label="费" * (number % 3), id=transfer_id(f"fee:{number}", NOW))
+              for number in range(300)]
+    first = post(*batch)
+    assert post(*batch) == first
+    assert (balance(buyer), balance(MARKET), balance(other)) == (
+        (1_001_000 - 2_100, sum(range(300))), (1_800, 0), (300, 0))
+    assert Transfer.objects.filter(kind="test", label="费费").count() == 100
+    with pytest.raises(InsufficientFunds):
+        post(*[move(f"more:{number}", other, MARKET, 2) for number in range(300)])
+    assert Transfer.objects.filter(key__startswith="more").count() == 0
+
+
+def test_a_bulk_books_as_its_postings_do(buyer):
+    other = available(given_organization().pk)
+    holds = [hold(f"order:{number}", buyer, 10) for number in range(50)]
+    post(*holds)
+    size = len(holds)
+    trades = Bulk(
+        "trade:", "trade", Stage.POST, [buyer, MARKET, other], np.arange(size), np.full(size, 1_763_600_000_000),
+        np.zeros(size, int), np.ones(size, int), np.full(size, 7), np.full(size, 2),
+        np.frombuffer(b"".join(h.id.bytes for h in holds), "V16"))
+    fees = Bulk("fee:", "fee", Stage.POSTED, [MARKET, other], np.arange(size), np.full(size, 1_763_600_000_000),
+                np.zeros(size, int), np.ones(size, int), np.arange(size) % 3 + 1)
+    paid = int(fees.amount_micro.sum())
+    for again in range(3):
+        with transaction.atomic():
+            post_all([move("bonus", bank(), other, 5)], bulks=[trades, fees], now=NOW)
+        assert (balance(buyer), balance(MARKET), balance(other)) == (
+            (650, 50), (350 - paid, 0), (paid + 5, 0)), again
+    post(*trades.postings())  # one by one they are the same transfers
+    assert balance(buyer) == (650, 50)
+    row = Transfer.objects.get(key="trade:0000000000000000049")
+    assert (row.kind, row.stage, row.amount_micro, row.excess_micro, row.pending_id, row.label, row.booked_at) == (
+        "trade", Stage.POST, 7, 2, holds[49].id, "", NOW)
+    assert (row.debit.ref, row.credit.ref, row.booked_on) == (buyer, MARKET, NOW.date())
+    with pytest.raises(TransferKeyReused), transaction.atomic():
+        post_all([], bulks=[fees._replace(amount_micro=fees.amount_micro + 1)], now=NOW)
+    with pytest.raises(InsufficientFunds), transaction.atomic():
+        post_all([], bulks=[fees._replace(prefix="more:", amount_micro=fees.amount_micro * 9)], now=NOW)
 
 
 def test_transfers_are_never_changed_or_deleted(buyer):
