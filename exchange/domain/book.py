@@ -29,6 +29,7 @@ make one costs a tenth. `tests/exchange/naive_book.py` is the same machine, writ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from heapq import heappop, heappush
 from itertools import islice
@@ -40,7 +41,6 @@ from exchange.domain.book_parts import (
     ASIDE,
     EXTRA,
     FLAGS,
-    LEVEL,
     LIMIT,
     NOWHERE,
     NUMBER,
@@ -51,7 +51,7 @@ from exchange.domain.book_parts import (
     SIDE,
     TOTAL,
     Extra,
-    Level,
+    Order,
     kind_of,
     shown_of,
 )
@@ -79,6 +79,7 @@ from exchange.domain.matching import (
 )
 from exchange.domain.orders import (
     AUCTION_ONLY,
+    BUY,
     CANCEL_ON_DISCONNECT,
     CONTINUOUS_ONLY,
     FOK,
@@ -86,7 +87,9 @@ from exchange.domain.orders import (
     IOC,
     NO_RARE,
     POST_ONLY,
+    SELL,
     STP,
+    STP_DECREMENT,
     TIME_IN_FORCE,
     Command,
     EventRow,
@@ -100,7 +103,8 @@ from exchange.domain.uncross import decide, match_up, self_trades
 
 CANCEL: Final = int(Kind.CANCEL)
 REQUESTED: Final = int(Reason.REQUESTED)
-COMMON: Final = STP | CANCEL_ON_DISCONNECT  # flags that leave an order plain
+UNCOMMON: Final = ~(STP | CANCEL_ON_DISCONNECT)  # flags that make an order other than plain
+COMMON: Final = frozenset(flags for flags in range(1 << 12) if not flags & UNCOMMON and flags & STP <= STP_DECREMENT)
 NEXT_PHASES: Final = {
     Phase.SCHEDULED: {Phase.CALL, Phase.CONTINUOUS, Phase.CLOSED},
     Phase.CALL: {Phase.CLOSED},
@@ -137,60 +141,82 @@ class Book(Matching):
 
     def apply(self, command: Command) -> list[EventRow]:
         """Apply one command and return its events. A command that cannot be is answered by one REFUSED event."""
-        _, sequence, number, owner, price, lots, kind, side, flags, rare = command
-        self.sequence = sequence
-        if kind == CANCEL:
-            order = self.orders.get(number)
-            if order is not None and order[EXTRA] is None and order[OWNER] == owner and not self.conditionals:
-                # The commonest command, in line: a plain order leaves its level.
-                open_lots = order[OPEN]
-                level = order[LEVEL]
-                order[OPEN] = 0
-                del self.orders[number]
-                level.lots -= open_lots
-                level.dead += 1
-                if not level.lots or level.dead > 16:
-                    level.tidy()
-                return [(CANCELLED, number, owner, order[PRICE], open_lots, REQUESTED)]
-        elif (
-            kind == LIMIT
-            and rare is None
-            and flags | COMMON == COMMON
-            and (side == 0 or side == 1)
-            and 0 < price <= self._cap
-            and self._least <= lots <= self._most
-            and flags & STP <= o.STP_DECREMENT
-            and not self.conditionals
-            and not self.halted
-            and (self.phase == CONTINUOUS or self.phase == CALL)
-            and number not in self.orders
-        ):
-            # The next commonest, in line: a plain order that crosses nothing joins its level.
-            key = price if side else -price
-            other = self.sides[1 - side].heap
-            if not other or other[0] > -key or self.phase == CALL:
-                own = self.sides[side]
-                level = own.levels.get(key)
-                if level is None:
-                    level = own.levels[key] = Level(price)
-                    heappush(own.heap, key)
-                self.orders[number] = order = [lots, number, owner, side, price, flags, lots, sequence, level, None]
-                level.queue.append(order)
-                level.lots += lots
-                return [(ACCEPTED, number, owner, price, lots, LIMIT)]
-            events: list[EventRow] = [(ACCEPTED, number, owner, price, lots, LIMIT)]
-            self._take([lots, number, owner, side, price, flags, lots, sequence, None, None], events)
-            if self.bids.stops or self.asks.stops:
-                self._follow_up(events)
-            self._set_collars()
-            return events
+        return self.apply_all((command,))[0]
 
-        handle = self._handlers.get(kind, self._submit)
-        events = []
-        handle(command, events)
-        self._follow_up(events)
-        self._set_collars()
-        return events
+    def apply_all(self, commands: Iterable[Command]) -> list[list[EventRow]]:
+        """Apply commands in turn and return the events of each. For batches: the two commonest are done in line."""
+        answers: list[list[EventRow]] = []
+        answer = answers.append
+        orders, bids, asks = self.orders, self.bids, self.asks
+        bid_heap, ask_heap, bid_levels, ask_levels = bids.heap, asks.heap, bids.levels, asks.levels
+        cap, least, most = self._cap, self._least, self._most
+        for command in commands:
+            _, sequence, number, owner, price, lots, kind, side, flags, rare = command
+            if not self.plain:
+                pass
+            elif kind == CANCEL:  # a plain order leaves its level
+                order = orders.get(number)
+                if order is not None and order[EXTRA] is None and order[OWNER] == owner:
+                    del orders[number]
+                    answer([(CANCELLED, number, owner, order[PRICE], order[OPEN], REQUESTED)])
+                    order[OPEN] = 0
+                    self.until_tidy -= 1
+                    if not self.until_tidy:
+                        self.tidy()
+                    continue
+            elif (
+                kind == LIMIT
+                and rare is None
+                and (not flags or flags in COMMON)
+                and 0 < price <= cap
+                and least <= lots <= most
+                and number not in orders
+            ):  # a plain order that crosses nothing joins its level
+                if side == BUY:
+                    if not ask_heap or ask_heap[0] > price or self.phase == CALL:
+                        queue = bid_levels.get(-price)
+                        if queue is None:
+                            queue = bids.queue(-price)
+                        orders[number] = order = [lots, number, owner, BUY, price, flags, lots, sequence, None]
+                        queue.append(order)
+                        answer([(ACCEPTED, number, owner, price, lots, LIMIT)])
+                        continue
+                elif side == SELL and (not bid_heap or bid_heap[0] > -price or self.phase == CALL):
+                    queue = ask_levels.get(price)
+                    if queue is None:
+                        queue = asks.queue(price)
+                    orders[number] = order = [lots, number, owner, SELL, price, flags, lots, sequence, None]
+                    queue.append(order)
+                    answer([(ACCEPTED, number, owner, price, lots, LIMIT)])
+                    continue
+                if side == BUY or side == SELL:  # one that crosses takes
+                    self.sequence = sequence
+                    events = [(ACCEPTED, number, owner, price, lots, LIMIT)]
+                    order = [lots, number, owner, side, price, flags, lots, sequence, None]
+                    self._sweep(order, events)
+                    if order[OPEN]:
+                        self._rest(order)  # in a call too, should a collar have begun one
+                    if self._collared or bids.stops or asks.stops:
+                        self._conclude(events)
+                    answer(events)
+                    continue
+            self.sequence = sequence
+            events = []
+            self._handlers.get(kind, self._submit)(command, events)
+            self._conclude(events)
+            answer(events)
+        self.sequence = sequence
+        return answers
+
+    def _conclude(self, events: list[EventRow]) -> None:
+        """Do what follows from a command, once all that it did itself is done."""
+        if self.conditionals or self.bids.stops or self.asks.stops:
+            self._follow_up(events)
+        if self._collared:
+            self._set_collars()
+        if self.until_tidy <= 0:
+            self.tidy()
+        self.plain = not self.conditionals and not self.halted and self.phase in (CALL, CONTINUOUS)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -202,11 +228,11 @@ class Book(Matching):
             return
         more = rare or NO_RARE
         shown = more.display if flags & ICEBERG else lots
-        plain = kind == LIMIT and not flags & ~(COMMON | TIME_IN_FORCE | POST_ONLY) and rare is None
+        plain = kind == LIMIT and not flags & UNCOMMON & ~(TIME_IN_FORCE | POST_ONLY) and rare is None
         extra = None
         if not plain:
             extra = Extra(kind, more.group, more.display, shown, more.minimum, more.stop, more.expires_ns, QUEUED)
-        order = [lots, number, owner, side, price, flags, lots, sequence, None, extra]
+        order = [lots, number, owner, side, price, flags, lots, sequence, extra]
         if flags & POST_ONLY and self._would_take(order):
             events.append((REFUSED, number, owner, price, lots, WOULD_TAKE))
             return
@@ -400,21 +426,23 @@ class Book(Matching):
 
     def depth(self, levels: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
         """Return the best levels of bids and of asks, best first: price, lots shown, number of orders."""
-        bids, asks = (
-            [(level.price, level.lots, len(level.queue) - level.dead) for level in islice(side.in_order(), levels)]
-            for side in self.sides
-        )
+        bids, asks = ([_level(key, queue) for key, queue in islice(side.in_order(), levels)] for side in self.sides)
         return bids, asks
 
     def each_order(self, levels: int) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
         """Return the firm orders of the best levels, by priority: number, price, lots shown."""
         bids, asks = (
             [
-                (order[NUMBER], level.price, shown_of(order))
-                for level in islice(side.in_order(), levels)
-                for order in level.queue
+                (order[NUMBER], abs(key), shown_of(order))
+                for key, queue in islice(side.in_order(), levels)
+                for order in queue
                 if order[OPEN]
             ]
             for side in self.sides
         )
         return bids, asks
+
+
+def _level(key: int, queue: Iterable[Order]) -> tuple[int, int, int]:
+    shown = [shown_of(order) for order in queue if order[OPEN]]
+    return abs(key), sum(shown), len(shown)

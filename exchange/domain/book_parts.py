@@ -1,53 +1,29 @@
 """
-What a book is made of: orders as lists, the levels that queue them, and the two sides.
+What a book is made of: orders, as lists, and the two sides with their queues.
 
-Orders are lists, not objects: to make one costs a tenth, and a million of them fit in about 300 MB.
+Orders are lists, not objects: to make one costs a tenth, and a million of them fit in about 300 MB. One that ends has
+no open lots; it stays in its queue, dead, until it comes to the front or the book is tidied.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop
+from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
 from exchange.domain.orders import ALL_OR_NONE, FOK, MINIMUM, TIME_IN_FORCE, Kind
 
-# An order. Plain ones have no EXTRA; whatever is not in a level's queue has one, which says where it is.
-OPEN, NUMBER, OWNER, SIDE, PRICE, FLAGS, TOTAL, AGE, LEVEL, EXTRA = range(10)
+# An order. Plain ones have no EXTRA; whatever is not in the queue of its price has one, which says where it is.
+OPEN, NUMBER, OWNER, SIDE, PRICE, FLAGS, TOTAL, AGE, EXTRA = range(9)
 Order: TypeAlias = list[Any]
 
-# Where an order is: in a level's queue; among a call's market orders; with the conditional ones; with the stops;
+# Where an order is: in the queue of its price; among a call's market orders; with the conditional ones; with the stops;
 # outside, until the phase it waits for.
 QUEUED, MARKETS, CONDITIONAL, STOPPED, ASIDE = range(5)
 
 LIMIT: Final = int(Kind.LIMIT)
 NOWHERE: Final = 2**62  # a key behind every price
-
-
-class Level:
-    """The orders of one price. `lots` are shown, `hidden` are icebergs' rest, `dead` counts cancelled ones in queue."""
-
-    __slots__ = ("dead", "hidden", "lots", "price", "queue")
-
-    def __init__(self, price: int) -> None:
-        self.price = price
-        self.queue: deque[Order] = deque()
-        self.lots = 0
-        self.hidden = 0
-        self.dead = 0
-
-    def tidy(self) -> None:
-        """Forget dead orders once they are half of the queue, so that cancelling costs the same however deep it is."""
-        queue = self.queue
-        if not self.lots:
-            queue.clear()
-            self.dead = 0
-        elif self.dead > 16 and self.dead * 2 > len(queue):
-            alive = [order for order in queue if order[OPEN]]
-            queue.clear()
-            queue.extend(alive)
-            self.dead = 0
 
 
 class Extra:
@@ -74,41 +50,63 @@ class BookSide:
     __slots__ = ("conditional", "heap", "levels", "markets", "stops")
 
     def __init__(self) -> None:
-        self.levels: dict[int, Level] = {}
-        self.heap: list[int] = []
+        self.levels: dict[int, deque[Order]] = {}  # the queue of each price, dead orders among them
+        self.heap: list[int] = []  # the keys of `levels`
         self.markets: list[Order] = []  # in time order, dead ones among them; only during a call
         self.conditional: list[Order] = []  # by key, then time
         self.stops: list[tuple[int, int, int]] = []  # heap of (key, age, number), stale ones among them
 
+    def queue(self, key: int) -> deque[Order]:
+        """Return the queue of a key, made if need be."""
+        queue = self.levels.get(key)
+        if queue is None:
+            queue = self.levels[key] = deque()
+            heappush(self.heap, key)
+        return queue
+
     def best(self) -> int:
-        """Return the key of the best level that holds anything, or NOWHERE. Drops emptied levels on the way."""
+        """Return the key of the best firm order, or NOWHERE. Drops dead orders and empty queues on the way to it."""
         heap, levels = self.heap, self.levels
         while heap:
-            if levels[heap[0]].lots:
-                return heap[0]
+            key = heap[0]
+            queue = levels[key]
+            while queue:
+                if queue[0][OPEN]:
+                    return key
+                queue.popleft()
             del levels[heappop(heap)]
         return NOWHERE
+
+    def in_order(self) -> Iterator[tuple[int, deque[Order]]]:
+        """Yield key and queue of each price that has an open firm order, the best first."""
+        heap = self.heap.copy()
+        while heap:
+            key = heappop(heap)
+            queue = self.levels[key]
+            if any(order[OPEN] for order in queue):
+                yield key, queue
 
     def walk(self) -> Iterator[tuple[int, Iterable[Order]]]:
         """Yield key and orders by priority: of a price the queue first, then the conditional orders. Dead ones too."""
         waiting = [(key_of(order), order) for order in self.conditional]
         place = 0
-        for level in self.in_order():
-            key = key_of(level.queue[0])
+        for key, queue in self.in_order():
             while place < len(waiting) and waiting[place][0] < key:
                 yield waiting[place][0], (waiting[place][1],)
                 place += 1
-            yield key, level.queue
+            yield key, queue
         for key, order in waiting[place:]:
             yield key, (order,)
 
-    def in_order(self) -> Iterator[Level]:
-        """Yield the levels that hold anything, the best first."""
-        heap = self.heap.copy()
-        while heap:
-            level = self.levels[heappop(heap)]
-            if level.lots:
-                yield level
+    def tidy(self) -> None:
+        """Forget dead orders, and the queues that hold nothing else."""
+        for key, queue in list(self.levels.items()):
+            alive = [order for order in queue if order[OPEN]]
+            queue.clear()
+            queue.extend(alive)
+            if not alive:
+                del self.levels[key]
+        self.heap[:] = sorted(self.levels)
 
 
 def key_of(order: Order) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from heapq import heapify, heappush
+from heapq import heappush
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from exchange.domain.book_parts import (
     CONDITIONAL,
     EXTRA,
     FLAGS,
-    LEVEL,
     MARKETS,
     NUMBER,
     OPEN,
@@ -33,10 +32,8 @@ from exchange.domain.book_parts import (
     STOPPED,
     TOTAL,
     Extra,
-    Level,
     Order,
     key_of,
-    shown_of,
 )
 from exchange.domain.matching import Matching
 from exchange.domain.orders import BUY, MarketTerms
@@ -60,8 +57,8 @@ def in_canonical_order(book: Matching) -> Iterator[Order]:
         if order[EXTRA] is not None and order[EXTRA].place in (STOPPED, ASIDE):
             (stopped if order[EXTRA].place == STOPPED else outside)[order[SIDE]].append(order)
     for number, side in enumerate(book.sides):
-        for level in side.in_order():
-            yield from (order for order in level.queue if order[OPEN])
+        for _, queue in side.in_order():
+            yield from (order for order in queue if order[OPEN])
         yield from (order for order in side.markets if order[OPEN])
         yield from side.conditional
         yield from sorted(stopped[number], key=lambda one: (_stop_key(one), one[AGE], one[NUMBER]))
@@ -98,11 +95,9 @@ def load_into(book: Matching, header: dict[str, int], body: memoryview) -> None:
         if is_rare:
             expires_ns, group, display, shown, minimum, stop, kind, place = next(rare)
             extra = Extra(kind, group, display, shown, minimum, stop, expires_ns, place)
-        order: Order = [open_lots, number, owner, side, price, flags, total, age, None, extra]
+        order: Order = [open_lots, number, owner, side, price, flags, total, age, extra]
         book.orders[number] = order
         _put_back(book, order)
-    for own in book.sides:
-        heapify(own.heap)
     book.settle_in()
 
 
@@ -110,15 +105,7 @@ def _put_back(book: Matching, order: Order) -> None:
     extra, own = order[EXTRA], book.sides[order[SIDE]]
     place = QUEUED if extra is None else extra.place
     if place == QUEUED:
-        key = key_of(order)
-        level = own.levels.get(key)
-        if level is None:
-            level = own.levels[key] = Level(order[PRICE])
-            own.heap.append(key)
-        order[LEVEL] = level
-        level.queue.append(order)
-        level.lots += shown_of(order)
-        level.hidden += order[OPEN] - shown_of(order)
+        own.queue(key_of(order)).append(order)
     elif place == MARKETS:
         own.markets.append(order)
     elif place == CONDITIONAL:

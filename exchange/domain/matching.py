@@ -18,7 +18,6 @@ from exchange.domain.book_parts import (
     CONDITIONAL,
     EXTRA,
     FLAGS,
-    LEVEL,
     LIMIT,
     MARKETS,
     NOWHERE,
@@ -30,7 +29,6 @@ from exchange.domain.book_parts import (
     SIDE,
     STOPPED,
     BookSide,
-    Level,
     Order,
     group_of,
     key_of,
@@ -92,8 +90,11 @@ class Matching:
         self.sides = (self.bids, self.asks)
         self.expiries: list[tuple[int, int]] = []  # heap of (time, number), stale ones among them
         self.conditionals = 0
+        self.until_tidy = 1024
+        self.plain = phase in (CALL, CONTINUOUS)  # nothing is in the way of plain orders: no halt, conditional or phase
         self._cap, self._least, self._most = terms.cap, terms.minimum_lots, terms.maximum_lots
         self._low = self._high = 0
+        self._collared = bool(terms.static_collar or terms.dynamic_collar)
         self._set_collars()
 
     def _place(self, order: Order, events: list[EventRow]) -> None:
@@ -132,23 +133,30 @@ class Matching:
 
     def _sweep(self, taker: Order, events: list[EventRow]) -> None:
         """Trade the taker against the other side until it is filled, ended, out of its limit or stopped by a collar."""
-        side = taker[SIDE]
-        number, open_lots = taker[NUMBER], taker[OPEN]
-        other = self.sides[1 - side]
-        conditional = other.conditional
-        passed = 0  # conditional orders that need more than the taker has; it only gets smaller
-        limit = self._limit_key(taker)
-        stp = taker[FLAGS] & STP
+        open_lots, number, _, side, price, flags, _, _, _ = taker
+        price = price or self._protection(side)
+        limit = -price if side else price
+        orders, other = self.orders, self.sides[1 - side]
+        heap, levels, conditional = other.heap, other.levels, other.conditional
+        stp = flags & STP
         group = group_of(taker) if stp else 0
+        passed = 0  # conditional orders that need more than the taker has; it only gets smaller
         while open_lots:
-            key = other.best()
+            key = heap[0] if heap else NOWHERE
             lone = None
-            if passed < len(conditional) and key_of(conditional[passed]) < key:
+            if conditional and passed < len(conditional) and key_of(conditional[passed]) < key:
                 lone = conditional[passed]
                 key = key_of(lone)
             if key > limit:
                 break
-            if lone and needs(lone) > open_lots and not (stp and group_of(lone) == group):
+            if lone is None:
+                queue = levels[key]
+                while queue and not queue[0][OPEN]:
+                    queue.popleft()
+                if not queue:
+                    del levels[heappop(heap)]
+                    continue
+            elif needs(lone) > open_lots and not (stp and group_of(lone) == group):
                 passed += 1
                 continue
             price = abs(key)
@@ -156,46 +164,35 @@ class Matching:
                 taker[OPEN] = open_lots
                 self._begin_volatility_call(price, events)
                 return
-            if lone:
+            if lone is not None:
                 taker[OPEN] = open_lots
                 self._meet(taker, lone, price, events)
                 open_lots = taker[OPEN]
                 continue
-            level = other.levels[key]
-            queue = level.queue
-            while open_lots and level.lots:
+            while open_lots and queue:
                 maker = queue[0]
-                lots = maker[OPEN]
-                if maker[EXTRA] is not None or (stp and maker[OWNER] == group):
-                    if lots:
-                        taker[OPEN] = open_lots
-                        self._meet(taker, maker, price, events)
-                        open_lots = taker[OPEN]
-                        continue
-                elif lots > open_lots:
-                    maker[OPEN] = lots - open_lots
-                    level.lots -= open_lots
-                    self.last = price
-                    if side:
-                        events.append((FILL, maker[NUMBER], number, price, open_lots, BUY))
-                    else:
-                        events.append((FILL, number, maker[NUMBER], price, open_lots, SELL))
-                    open_lots = 0
-                    break
-                elif lots:
-                    maker[OPEN] = 0
-                    level.lots -= lots
-                    open_lots -= lots
-                    self.last = price
-                    del self.orders[maker[NUMBER]]
+                traded = maker[OPEN]
+                if not traded:
                     queue.popleft()
-                    if side:
-                        events.append((FILL, maker[NUMBER], number, price, lots, BUY))
+                elif maker[EXTRA] is not None or (stp and maker[OWNER] == group):
+                    taker[OPEN] = open_lots
+                    self._meet(taker, maker, price, events)
+                    open_lots = taker[OPEN]
+                else:
+                    if traded > open_lots:
+                        maker[OPEN] = traded - open_lots
+                        traded = open_lots
+                        open_lots = 0
                     else:
-                        events.append((FILL, number, maker[NUMBER], price, lots, SELL))
-                    continue
-                queue.popleft()
-                level.dead -= 1
+                        maker[OPEN] = 0
+                        open_lots -= traded
+                        queue.popleft()
+                        del orders[maker[NUMBER]]
+                    self.last = price
+                    if side:
+                        events.append((FILL, maker[NUMBER], number, price, traded, BUY))
+                    else:
+                        events.append((FILL, number, maker[NUMBER], price, traded, SELL))
         taker[OPEN] = open_lots
 
     def _meet(self, taker: Order, maker: Order, price: int, events: list[EventRow]) -> None:
@@ -225,7 +222,9 @@ class Matching:
         Return how many lots the taker could trade at once, or any number from `enough` on. Changes nothing: it walks as
         `_sweep` does, so that an order which must have a quantity starts only if it will get it.
         """
-        other, limit = self.sides[1 - taker[SIDE]], self._limit_key(taker)
+        side = taker[SIDE]
+        price = taker[PRICE] or self._protection(side)
+        other, limit = self.sides[1 - side], -price if side else price
         mode = taker[FLAGS] & STP
         group = group_of(taker) if mode else 0
         got, left = 0, taker[OPEN]
@@ -251,12 +250,6 @@ class Matching:
                 if got >= enough or not left:
                     return got
         return got
-
-    def _limit_key(self, taker: Order) -> int:
-        """Return the worst key of the other side that the taker accepts."""
-        side = taker[SIDE]
-        price: int = taker[PRICE] or self._protection(side)
-        return -price if side else price
 
     def _protection(self, side: int) -> int:
         """Return how far a market order that names no price may go."""
@@ -365,16 +358,7 @@ class Matching:
             extra.place = QUEUED
             if extra.display:
                 extra.shown = min(extra.display, order[OPEN])
-        key = key_of(order)
-        level = side.levels.get(key)
-        if level is None:
-            level = side.levels[key] = Level(order[PRICE])
-            heappush(side.heap, key)
-        order[LEVEL] = level
-        shown = shown_of(order)
-        level.queue.append(order)
-        level.lots += shown
-        level.hidden += order[OPEN] - shown
+        side.queue(key_of(order)).append(order)
 
     def _put_aside(self, order: Order) -> None:
         self.orders[order[NUMBER]] = order
@@ -387,8 +371,8 @@ class Matching:
         What is returned is a copy: the original stays behind dead, as searching a queue for it would take long.
         """
         alive = order.copy()
-        alive[LEVEL] = None
-        self._shrink(order, order[OPEN])
+        order[OPEN] = 0
+        self._leave(order)
         self.orders[alive[NUMBER]] = alive
         if alive[EXTRA] is not None:
             alive[EXTRA].place = ASIDE
@@ -397,47 +381,43 @@ class Matching:
     def _end(self, order: Order, reason: int, events: list[EventRow], event: int = CANCELLED) -> None:
         """End an order, wherever it is or if it is the taker."""
         events.append((event, order[NUMBER], order[OWNER], order[PRICE], order[OPEN], reason))
-        self._shrink(order, order[OPEN])
+        order[OPEN] = 0
+        self._leave(order)
 
     def _shrink(self, order: Order, lots: int) -> None:
         """Take open lots off an order without a trade, hidden ones first. At zero it leaves the book."""
-        level, extra = order[LEVEL], order[EXTRA]
-        shown = shown_of(order)
         order[OPEN] -= lots
-        if extra is not None and extra.display:
-            extra.shown = min(shown, order[OPEN])
-        if level is not None:
-            level.lots -= shown - shown_of(order)
-            level.hidden -= lots - (shown - shown_of(order))
+        extra = order[EXTRA]
+        if extra is not None:
+            extra.shown = min(extra.shown, order[OPEN])
         if not order[OPEN]:
             self._leave(order)
 
     def _fill(self, order: Order, lots: int, events: list[EventRow]) -> None:
         """Take traded lots off a resting order, shown ones first, and show the next tip when one is used up."""
-        level, extra = order[LEVEL], order[EXTRA]
-        shown = shown_of(order)
         order[OPEN] -= lots
-        if level is not None:
-            from_shown = min(lots, shown)
-            level.lots -= from_shown
-            level.hidden -= lots - from_shown
-            if extra is not None and extra.display:
-                extra.shown = shown - from_shown
+        extra = order[EXTRA]
         if not order[OPEN]:
             self._leave(order)
-        elif level is not None and not shown_of(order):
-            self._rest(self._detach(order))
-            events.append((REFRESHED, order[NUMBER], order[OWNER], order[PRICE], extra.shown, 0))
+        elif extra is not None and extra.display:
+            extra.shown = max(0, extra.shown - lots)
+            if not extra.shown:
+                self._rest(self._detach(order))
+                events.append((REFRESHED, order[NUMBER], order[OWNER], order[PRICE], extra.shown, 0))
 
     def _leave(self, order: Order) -> None:
         """Forget an order that has no open lots. In a queue or heap it stays behind, dead, until it is met."""
         self.orders.pop(order[NUMBER], None)
-        level, extra = order[LEVEL], order[EXTRA]
-        if level is not None:
-            level.dead += 1
-            level.tidy()
-        elif extra is not None and extra.place == CONDITIONAL:
+        extra = order[EXTRA]
+        if extra is not None and extra.place == CONDITIONAL:
             self._drop_conditional(order)
+        self.until_tidy -= 1
+
+    def tidy(self) -> None:
+        """Forget dead orders. Done after as many have died as were open, so that it costs each of them the same."""
+        self.until_tidy = max(1024, len(self.orders))
+        self.bids.tidy()
+        self.asks.tidy()
 
     def _drop_conditional(self, order: Order) -> None:
         held = self.sides[order[SIDE]].conditional
@@ -447,6 +427,7 @@ class Matching:
     def settle_in(self) -> None:
         """Derive what is derived, after the orders were put back from a snapshot."""
         self.conditionals = len(self.bids.conditional) + len(self.asks.conditional)
+        self.plain = not self.conditionals and not self.halted and self.phase in (CALL, CONTINUOUS)
         self._set_collars()
 
     def _by_age(self) -> list[Order]:

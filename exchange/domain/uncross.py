@@ -57,8 +57,8 @@ class Sealed(NamedTuple):
 def gathered(side: BookSide) -> Iterator[Order]:
     """Yield the orders of one side that take part in an auction by themselves, in order of priority."""
     yield from (order for order in side.markets if order[OPEN])
-    for level in side.in_order():
-        yield from (order for order in level.queue if order[OPEN])
+    for _, queue in side.in_order():
+        yield from (order for order in queue if order[OPEN])
 
 
 def self_trades(book: Matching) -> dict[int, int]:
@@ -144,16 +144,14 @@ def match_up(
 
 def indicative(book: Matching, reference: int = 0) -> Determination:
     """
-    Return what an uncross would determine now, before self-trade prevention. Costs as much as there are levels, not
-    orders, so it can follow every change of a call.
+    Return what an uncross would determine now, before self-trade prevention. The auction gets levels, not orders.
     """
     sides = []
     for own, market in ((book.bids, MARKET), (book.asks, -MARKET)):
-        rows = [(level.price, level.lots + level.hidden) for level in own.levels.values() if level.lots]
-        if waiting := sum(order[OPEN] for order in own.markets):
-            rows.append((market, waiting))
-        ticks, lots = np.ascontiguousarray(np.array(rows, dtype=np.int64).reshape(-1, 2).T)
-        sides.append(Side(ticks, lots))
+        rows = [(abs(key), sum([order[OPEN] for order in queue])) for key, queue in own.levels.items()]
+        rows.append((market, sum([order[OPEN] for order in own.markets])))
+        ticks, lots = np.array([row for row in rows if row[1]], dtype=np.int64).reshape(-1, 2).T
+        sides.append(Side(np.ascontiguousarray(ticks), np.ascontiguousarray(lots)))
     return determine_price(sides[BUY], sides[SELL], min(reference, book.terms.cap) or None)
 
 
