@@ -11,6 +11,7 @@ import json
 import sys
 import time
 import zlib
+from pathlib import Path
 
 BUY = 0
 
@@ -120,8 +121,7 @@ def digest(trades):
 
 def main(name, path):
     importlib.import_module(name.replace("-", "_"))
-    with open(path) as file:
-        messages = json.load(file)
+    messages = json.loads(Path(path).read_text())
     print("ready", flush=True)
     for _ in sys.stdin:
         run, trades = PEERS[name](messages)

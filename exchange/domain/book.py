@@ -150,19 +150,24 @@ class Book(Matching):
         orders, bids, asks = self.orders, self.bids, self.asks
         bid_heap, ask_heap, bid_levels, ask_levels = bids.heap, asks.heap, bids.levels, asks.levels
         cap, least, most = self._cap, self._least, self._most
+        plain, bid_reach, ask_reach = self._circumstances()
+        sequence, died = self.sequence, 0
         for command in commands:
             _, sequence, number, owner, price, lots, kind, side, flags, rare = command
-            if not self.plain:
+            if not plain:
                 pass
-            elif kind == CANCEL:  # a plain order leaves its level
+            elif kind == CANCEL:  # a plain order leaves, and no conditional one waits for that
                 order = orders.get(number)
-                if order is not None and order[EXTRA] is None and order[OWNER] == owner:
+                if (
+                    order is not None
+                    and order[EXTRA] is None
+                    and order[OWNER] == owner
+                    and bid_reach < order[PRICE] < ask_reach
+                ):
                     del orders[number]
                     answer([(CANCELLED, number, owner, order[PRICE], order[OPEN], REQUESTED)])
                     order[OPEN] = 0
-                    self.until_tidy -= 1
-                    if not self.until_tidy:
-                        self.tidy()
+                    died += 1
                     continue
             elif (
                 kind == LIMIT
@@ -171,9 +176,9 @@ class Book(Matching):
                 and 0 < price <= cap
                 and least <= lots <= most
                 and number not in orders
-            ):  # a plain order that crosses nothing joins its level
+            ):  # a plain order joins its queue, if it crosses nothing
                 if side == BUY:
-                    if not ask_heap or ask_heap[0] > price or self.phase == CALL:
+                    if (not ask_heap or ask_heap[0] > price or self.phase == CALL) and price < ask_reach:
                         queue = bid_levels.get(-price)
                         if queue is None:
                             queue = bids.queue(-price)
@@ -181,7 +186,11 @@ class Book(Matching):
                         queue.append(order)
                         answer([(ACCEPTED, number, owner, price, lots, LIMIT)])
                         continue
-                elif side == SELL and (not bid_heap or bid_heap[0] > -price or self.phase == CALL):
+                elif (
+                    side == SELL
+                    and (not bid_heap or bid_heap[0] > -price or self.phase == CALL)
+                    and price > bid_reach
+                ):
                     queue = ask_levels.get(price)
                     if queue is None:
                         queue = asks.queue(price)
@@ -189,7 +198,7 @@ class Book(Matching):
                     queue.append(order)
                     answer([(ACCEPTED, number, owner, price, lots, LIMIT)])
                     continue
-                if side == BUY or side == SELL:  # one that crosses takes
+                if side in (BUY, SELL) and not self.conditionals:  # or takes
                     self.sequence = sequence
                     events = [(ACCEPTED, number, owner, price, lots, LIMIT)]
                     order = [lots, number, owner, side, price, flags, lots, sequence, None]
@@ -198,15 +207,31 @@ class Book(Matching):
                         self._rest(order)  # in a call too, should a collar have begun one
                     if self._collared or bids.stops or asks.stops:
                         self._conclude(events)
+                        plain, bid_reach, ask_reach = self._circumstances()
                     answer(events)
                     continue
             self.sequence = sequence
             events = []
             self._handlers.get(kind, self._submit)(command, events)
             self._conclude(events)
+            plain, bid_reach, ask_reach = self._circumstances()
             answer(events)
         self.sequence = sequence
+        self.until_tidy -= died
+        if self.until_tidy <= 0:
+            self.tidy()
         return answers
+
+    def _circumstances(self) -> tuple[bool, int, int]:
+        """
+        Return whether plain orders may come and go, and the highest buy and lowest sell price of a conditional order,
+        which would have to be asked first.
+        """
+        plain = not self.halted and (self.phase == CONTINUOUS or self.phase == CALL)
+        if not self.conditionals or self.phase != CONTINUOUS:
+            return plain, 0, NOWHERE
+        bids, asks = self.bids.conditional, self.asks.conditional
+        return plain, bids[0][PRICE] if bids else 0, asks[0][PRICE] if asks else NOWHERE
 
     def _conclude(self, events: list[EventRow]) -> None:
         """Do what follows from a command, once all that it did itself is done."""
@@ -214,9 +239,6 @@ class Book(Matching):
             self._follow_up(events)
         if self._collared:
             self._set_collars()
-        if self.until_tidy <= 0:
-            self.tidy()
-        self.plain = not self.conditionals and not self.halted and self.phase in (CALL, CONTINUOUS)
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

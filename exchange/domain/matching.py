@@ -71,7 +71,8 @@ UNFILLED: Final = int(Reason.UNFILLED)
 WOULD_TAKE: Final = int(Reason.WOULD_TAKE)
 SELF_TRADE: Final = int(Reason.SELF_TRADE)
 NEEDY: Final = ALL_OR_NONE | MINIMUM | FOK  # FOK's bit is GTD's too: a first look only
-
+TIDY_LEAST: Final = 8192
+TIDY_PER_LEVEL: Final = 8  # looking at a queue costs as much as this many orders
 
 
 class Matching:
@@ -90,8 +91,7 @@ class Matching:
         self.sides = (self.bids, self.asks)
         self.expiries: list[tuple[int, int]] = []  # heap of (time, number), stale ones among them
         self.conditionals = 0
-        self.until_tidy = 1024
-        self.plain = phase in (CALL, CONTINUOUS)  # nothing is in the way of plain orders: no halt, conditional or phase
+        self.until_tidy = TIDY_LEAST
         self._cap, self._least, self._most = terms.cap, terms.minimum_lots, terms.maximum_lots
         self._low = self._high = 0
         self._collared = bool(terms.static_collar or terms.dynamic_collar)
@@ -414,8 +414,9 @@ class Matching:
         self.until_tidy -= 1
 
     def tidy(self) -> None:
-        """Forget dead orders. Done after as many have died as were open, so that it costs each of them the same."""
-        self.until_tidy = max(1024, len(self.orders))
+        """Forget dead orders. Done after as many have died as this looks at, so that it costs each of them the same."""
+        levels = len(self.bids.levels) + len(self.asks.levels)
+        self.until_tidy = len(self.orders) + TIDY_PER_LEVEL * levels + TIDY_LEAST
         self.bids.tidy()
         self.asks.tidy()
 
@@ -427,7 +428,6 @@ class Matching:
     def settle_in(self) -> None:
         """Derive what is derived, after the orders were put back from a snapshot."""
         self.conditionals = len(self.bids.conditional) + len(self.asks.conditional)
-        self.plain = not self.conditionals and not self.halted and self.phase in (CALL, CONTINUOUS)
         self._set_collars()
 
     def _by_age(self) -> list[Order]:

@@ -49,6 +49,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 BUY, SELL = 0, 1
@@ -216,6 +217,10 @@ class MarketTerms:
         return None if rest else lots
 
 
+# Plain names: reaching for an enum's member takes longer than the comparison it is for.
+_LIMIT, _STOP, _STOP_LIMIT, _NONE = int(Kind.LIMIT), int(Kind.STOP), int(Kind.STOP_LIMIT), Reason.NONE
+
+
 def refusal(terms: MarketTerms, command: Command) -> Reason:
     """
     Say why an order's own terms are refused, whatever the state of the book; `Reason.NONE` if they are sound.
@@ -223,8 +228,7 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
     The same check stands at the door and in the book, so that an order that was accepted is never surprised.
     """
     time_ns, _, _, _, price, lots, kind, side, flags, rare = command
-    more = rare or NO_RARE
-    if not Kind.LIMIT <= kind <= Kind.STOP_LIMIT:
+    if not _LIMIT <= kind <= _STOP_LIMIT:
         return Reason.BAD_KIND
     if side not in (BUY, SELL):
         return Reason.BAD_SIDE
@@ -234,37 +238,39 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
         return Reason.BELOW_MINIMUM
     if lots > terms.maximum_lots:
         return Reason.ABOVE_MAXIMUM
-    if price < 0 or (price == 0 and kind in (Kind.LIMIT, Kind.STOP_LIMIT)):
+    if price < 0 or (price == 0 and kind in (_LIMIT, _STOP_LIMIT)):
         return Reason.BAD_PRICE
     if price > terms.cap:
         return Reason.ABOVE_CAP
     if _contradicts(kind, flags):
         return Reason.CONTRADICTORY_FLAGS
-    if (flags & ICEBERG and not 0 < more.display <= lots) or (more.display and not flags & ICEBERG):
+    stop, display, minimum, expires_ns, _, _ = rare or NO_RARE
+    if not (0 < display <= lots if flags & ICEBERG else display == 0):
         return Reason.BAD_DISPLAY
-    if (flags & MINIMUM and not 0 < more.minimum <= lots) or (more.minimum and not flags & MINIMUM):
+    if not (0 < minimum <= lots if flags & MINIMUM else minimum == 0):
         return Reason.BAD_MINIMUM
-    stops = kind in (Kind.STOP, Kind.STOP_LIMIT)
-    if (stops and not 0 < more.stop <= terms.cap) or (more.stop and not stops):
+    if not (0 < stop <= terms.cap if kind >= _STOP else stop == 0):
         return Reason.BAD_STOP
-    if (flags & TIME_IN_FORCE == GTD) != (more.expires_ns > 0) or 0 < more.expires_ns <= time_ns:
+    if not (time_ns < expires_ns if flags & TIME_IN_FORCE == GTD else expires_ns == 0):
         return Reason.BAD_EXPIRY
-    return Reason.NONE
+    return _NONE
 
 
+@lru_cache(maxsize=4096)
 def _contradicts(kind: int, flags: int) -> bool:
     in_force = flags & TIME_IN_FORCE
     at_once = in_force in (IOC, FOK) or kind in (Kind.MARKET, Kind.STOP)
     waits = kind in (Kind.STOP, Kind.STOP_LIMIT)
     return bool(
-        flags >> 12
+        flags < 0
+        or flags >> 12
         or flags & STP > STP_DECREMENT
         or (flags & AUCTION_ONLY and (flags & (CONTINUOUS_ONLY | POST_ONLY) or in_force in (IOC, FOK) or waits))
         or (flags & POST_ONLY and (at_once or waits or flags & (ALL_OR_NONE | MINIMUM)))
         or (flags & ALL_OR_NONE and (at_once or flags & (ICEBERG | MINIMUM)))
         or (flags & MINIMUM and (flags & ICEBERG or in_force == FOK))
         or (flags & ICEBERG and at_once)
-        or (kind in (Kind.MARKET,) and in_force == GTD)
+        or (kind == Kind.MARKET and in_force == GTD)
     )
 
 
