@@ -49,7 +49,8 @@ def update() -> Catalog:
     template = Catalog(domain="django")
     for path, _line, message in found():
         flags = ["python-format"] if "%(" in str(message) else []
-        template.add(message, locations=[(str(path.relative_to(ROOT)), None)], flags=flags)
+        place = (str(path.relative_to(ROOT)), None)  # the file alone: line numbers would change with every edit
+        template.add(message, locations=[place], flags=flags)  # type: ignore[list-item]
     catalogue = read_po(CATALOGUE.open("rb"), locale="zh_Hans") if CATALOGUE.exists() else Catalog(locale="zh_Hans")
     catalogue.update(template, no_fuzzy_matching=True, update_creation_date=False)
     catalogue.header_comment = (

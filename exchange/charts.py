@@ -86,7 +86,7 @@ def auction_chart(
 def _round_step(span: int, parts: int) -> int:
     """Return 1, 2 or 5 × a power of ten, such that about `parts` of them make the span."""
     rough = max(1, span // parts)
-    power = 10 ** (len(str(rough)) - 1)
+    power: int = 10 ** (len(str(rough)) - 1)
     factor: int = next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
     return factor * power
 
