@@ -213,7 +213,7 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
 def against_chdb(timings: Any, events: Callable[[int], list[dict[str, Any]]]) -> float | None:
     """Batches of 1,000 into embedded ClickHouse (neither durable nor deduplicated), where it is installed."""
     try:
-        from chdb import session
+        from chdb import session  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         print("\nchDB is not installed here; its figure is left out")
         return None
@@ -235,7 +235,7 @@ def against_chdb(timings: Any, events: Callable[[int], list[dict[str, Any]]]) ->
         seconds.append(time.perf_counter() - start)
     median = sorted(seconds)[len(seconds) // 2]
     print(f"\nchDB: {1_000 / median:,.0f} rows/s at 1,000 a batch")
-    return median / timings.median("events 1k")
+    return float(median / timings.median("events 1k"))
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------

@@ -37,16 +37,22 @@ def event(id_: str = "e-1", **changes: Any) -> dict[str, Any]:
 FACTS = MeterFacts(meter_id=1, deployment_id=7, work=partial(work_arrays, REFERENCE_7B))
 
 
-def route_book(wanted: set[tuple[str, int]]) -> dict[tuple[str, int], Routes]:
+class Book:
     """Every subject `buyer-N` has the contract N for ever; others are unknown."""
-    return {
-        (subject, hour): Routes((Route(0, 2**50, int(subject.removeprefix("buyer-")), 2**50),))
-        if subject.startswith("buyer-")
-        else Routes((), "unknown-subject", f"The subject “{subject}” is not known.")
-        for subject, hour in wanted
-    }
+
+    def __call__(self, wanted: set[tuple[str, int]], /) -> dict[tuple[str, int], Routes]:
+        return {
+            (subject, hour): Routes((Route(0, 2**50, int(subject.removeprefix("buyer-")), 2**50),))
+            if subject.startswith("buyer-") and subject[6:].isascii() and subject[6:].isdigit()
+            else Routes((), "unknown-subject", f"The subject “{subject}” is not known.")
+            for subject, hour in wanted
+        }
+
+    def standing(self, subject: str, /) -> int:
+        raise AssertionError("every subject has a contract at any time")
 
 
+BOOK = Book()
 Send = Callable[..., list[Result]]
 
 
@@ -55,7 +61,7 @@ def send(db: None) -> Send:
     """Store events on the test's own connection: `send(event(), event("e-2"))`."""
     partitions.forget_known_days()
 
-    def send_(*events: Any, facts: MeterFacts = FACTS, book: Any = route_book, now: datetime = NOW) -> list[Result]:
+    def send_(*events: Any, facts: MeterFacts = FACTS, book: Any = BOOK, now: datetime = NOW) -> list[Result]:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")  # psycopg begins with the first statement
         body = msgspec.json.encode(list(events))

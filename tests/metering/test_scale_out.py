@@ -1,5 +1,7 @@
 """The usage tables can be distributed by an existing Postgres-compatible engine: read from the catalog."""
 
+from typing import Any
+
 import pytest
 from django.db import connection
 
@@ -7,10 +9,10 @@ pytestmark = pytest.mark.django_db
 LARGE = ["usage_event", "usage_rollup", "untimed_identity", "usage_void", "rejected_event"]
 
 
-def rows(sql: str, *values: object) -> list[tuple]:
+def rows(sql: str, *values: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @pytest.mark.parametrize("table", LARGE)
