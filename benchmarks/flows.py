@@ -49,8 +49,8 @@ def _flow(count: int, seed: int, terms: Maker, *, replaces: float) -> list[Comma
         else:
             number += 1
             side, lots = rng.getrandbits(1), rng.randint(1, 100)
-            near = sum(level[1] for level in book.depth(TOUCH)[1 - side] if abs(level[0] - MID) <= TOUCH)
-            if dice >= 0.9 and near:
+            near = _near(book, side) if dice >= 0.9 else 0
+            if near:
                 distance, lots = -TOUCH, min(near, lots * 2)
             elif rng.random() < 0.2:
                 distance = rng.randint(1, TOUCH)
@@ -62,6 +62,11 @@ def _flow(count: int, seed: int, terms: Maker, *, replaces: float) -> list[Comma
         book.apply(command)
         flow.append(command)
     return flow
+
+
+def _near(book: Book, side: int) -> int:
+    """Return the lots that an order of this side may take: those next to the middle."""
+    return sum(lots for price, lots, _ in book.depth(TOUCH)[1 - side] if abs(price - MID) <= TOUCH)
 
 
 def _pick(rng: random.Random, book: Book, behind: list[int]) -> int:
