@@ -1,0 +1,87 @@
+"""The operator's console: how organizations are billed, to change; the books, to look at."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from billing.models import Account, BillingProfile, Charge, Deposit, Invoice, Transfer
+from core.money import format_yuan
+
+
+class LookOnly(ModelAdmin):  # type: ignore[misc]
+    """Rows that only actions make."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(BillingProfile)
+class BillingProfileAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ("organization", "cycle", "fee_thousandths", "payment_days", "tax_number")
+    list_filter = ("cycle",)
+
+
+@admin.register(Account)
+class AccountAdmin(LookOnly):
+    list_display = ("kind", "organization", "scope", "posted", "held")
+    list_filter = ("kind",)
+    list_select_related = ("organization",)
+
+    @admin.display(description="¥ posted", ordering="posted_micro")
+    def posted(self, row: Account) -> str:
+        return format_yuan(row.posted_micro)
+
+    @admin.display(description="¥ held", ordering="held_micro")
+    def held(self, row: Account) -> str:
+        return format_yuan(row.held_micro)
+
+
+@admin.register(Transfer)
+class TransferAdmin(LookOnly):
+    list_display = ("key", "kind", "stage", "debit", "credit", "amount", "booked_at")
+    list_select_related = ("debit", "credit")
+    show_full_result_count = False
+    ordering = ("-id",)
+
+    @admin.display(description="¥")
+    def amount(self, row: Transfer) -> str:
+        return format_yuan(row.amount_micro)
+
+
+@admin.register(Deposit)
+class DepositAdmin(LookOnly):
+    list_display = ("reference", "organization", "amount", "method", "received_at")
+    list_select_related = ("organization",)
+
+    @admin.display(description="¥", ordering="amount_micro")
+    def amount(self, row: Deposit) -> str:
+        return format_yuan(row.amount_micro)
+
+
+@admin.register(Charge)
+class ChargeAdmin(LookOnly):
+    list_display = ("source_key", "revision", "kind", "buyer", "provider", "scope", "charged_at")
+    list_filter = ("kind",)
+    list_select_related = ("buyer", "provider")
+    ordering = ("-id",)
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(LookOnly):
+    list_display = ("number", "kind", "organization", "total", "issued_at")
+    list_filter = ("kind", "cycle")
+    search_fields = ("number",)
+    list_select_related = ("organization",)
+    ordering = ("-id",)
+
+    @admin.display(description="¥", ordering="total_micro")
+    def total(self, row: Invoice) -> str:
+        return format_yuan(row.total_micro)
