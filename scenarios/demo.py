@@ -6,6 +6,7 @@ seen an auction close, usage stream in and an invoice issue. Everything goes thr
 restart it finds its parties again and goes on. What it does in a market follows from the market's id alone.
 """
 
+import json
 import logging
 import os
 import random
@@ -156,6 +157,11 @@ class Demo:
                     rated_tokens_per_minute=plan.wanted_tokens,
                     label=f"{plan.slug}-{number}",
                 )
+                party.client.deployments.set_list_price(
+                    supply.deployment,
+                    price=plan.list_prices[number],
+                    idempotency_key=f"demo:list-price:{supply.deployment}",
+                )
                 self.supplies.setdefault(plan.slug, []).append(supply)
         for email, organization, role in SIGN_INS:
             operator.organizations.invite(
@@ -291,6 +297,21 @@ class Demo:
             log.info("%s: %s", party.name, error)
 
 
+def announce(path: Path, *, password: str) -> None:
+    """Write who may sign in and what to look at first, for whoever started the demo."""
+    what = {"buyer": "a buyer: orders, contracts, usage, invoices", "provider": "a provider: capacity, statements"}
+    body = {
+        "sign_ins": [
+            {"email": email, "password": password, "what": f"{organization}, {what[email.split('@')[0]]}"}
+            for email, organization, _role in SIGN_INS
+        ],
+        "first": "/markets (an auction closes every minute), then a closed one: the curves, and why that price",
+    }
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(body))
+    scratch.replace(path)
+
+
 def _on_tick(price: Decimal, tick: Decimal) -> Decimal:
     return (price / tick).to_integral_value() * tick
 
@@ -327,6 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     )
                     fresh.set_up()
                     demo = fresh
+                    announce(var / "demo.json", password=fresh.password)
                     log.info("the demo market is open at %s", url)
                 demo.step()
             except (CiyuanError, OSError) as error:
