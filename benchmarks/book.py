@@ -42,13 +42,18 @@ class Peer:
         )  # fmt: skip
         self.works = self.process.stdout.readline() == "ready\n"
 
-    def run(self) -> dict:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+    def run(self) -> dict | None:
+        """Return seconds and trades of one run, or None if the peer died of it."""
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        answer = self.process.stdout.readline()
+        return json.loads(answer) if answer else None
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.process.terminate()
         self.process.wait()
 
 
@@ -89,6 +94,9 @@ def compare(commands: list, mixed: list, repeats: int) -> tuple[dict[str, float]
             seconds["ciyuan, all types"].append(run_ours(mixed)["seconds"])
             for name, peer in peers.items():
                 theirs = peer.run()
+                if theirs is None:
+                    trades[name] = "failed"
+                    continue
                 seconds.setdefault(name, []).append(theirs["seconds"])
                 trades[name] = "not shown" if theirs["traded"] is None else "equal"
                 if theirs["traded"] not in (None, ours["traded"]):
@@ -138,7 +146,7 @@ def main(count: int = 1_000_000, repeats: int = 3) -> None:
     rates, trades = compare(commands, mixed, repeats)
     rows = [(name, f"{rate:,.0f}", trades.get(name, "")) for name, rate in rates.items()]
     print(harness.table(f"{count:,} messages, median of {repeats}", ("book", "messages/s", "trades"), rows))
-    print(growth([1_000, 10_000, 100_000, 1_000_000]))
+    print(growth([size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= count]))
     fastest = max(rate for name, rate in rates.items() if name in PEERS)
     harness.report({
         "limit_flow_vs_fastest_peer": rates["ciyuan"] / fastest,

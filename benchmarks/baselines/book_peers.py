@@ -59,7 +59,7 @@ def cython_orderbook(messages):
     sides = (OrderSide.BID, OrderSide.ASK)
     prices = {price: Decimal(price) for _, _, _, price, _ in messages}
     rows = [(cancel, number, sides[side], prices[price], lots) for cancel, number, side, price, lots in messages]
-    book, ids, trades = OrderBook(), {}, []
+    book, ids = OrderBook(), {}
 
     def run():
         for cancel, number, side, price, lots in rows:
@@ -67,12 +67,10 @@ def cython_orderbook(messages):
                 book.cancel_order(ids[number])
             else:
                 order = Order(side=side, price=price, original_quantity=lots)
-                done = book.add_limit_order(order)
+                book.add_limit_order(order)
                 ids[number] = order.order_id
-                if done:
-                    trades.extend(done)
 
-    return run, lambda: [(int(trade.price), trade.quantity_filled) for trade in trades]
+    return run, lambda: [(int(trade.price), trade.quantity_filled) for trade in book.trade_log]
 
 
 def liquibook(messages):
@@ -92,7 +90,7 @@ def liquibook(messages):
             pass
 
     rows = [(cancel, number, side == BUY, price, lots) for cancel, number, side, price, lots in messages]
-    trades, orders, listener, book = [], {}, Listener(), lib.SimpleOrderBook()
+    trades, orders, listener, book = [], {}, Listener(), lib.DepthOrderBook()
     book.set_order_listener(listener)
 
     def run():
@@ -103,6 +101,7 @@ def liquibook(messages):
                 orders[number] = order = lib.SimpleOrder(side, price, lots)
                 book.add(order)
 
+    run.listener = listener  # the book does not keep it alive
     return run, lambda: trades
 
 
