@@ -14,14 +14,21 @@ from pathlib import Path
 from config import services
 
 
-def start() -> None:
-    """Start, migrate and set Django up; everything is removed when the process ends."""
+def start(*, with_valkey: bool = False) -> None:
+    """
+    Start, migrate and set Django up; everything is removed when the process ends.
+
+    :param with_valkey: start a Valkey too, for what sends tasks or live messages.
+    """
     var = Path(tempfile.mkdtemp(prefix="ciyuan-bench-"))
-    postgres, _ = services.embedded(var, shared_buffers="1GB", max_wal_size="8GB")
+    postgres, valkey = services.embedded(var, shared_buffers="1GB", max_wal_size="8GB")
     postgres.initialise()
     postgres.start()
+    if with_valkey:
+        valkey.start()
 
     def remove() -> None:
+        valkey.stop()
         postgres.stop(how=signal.SIGQUIT)
         postgres.home.remove()
         shutil.rmtree(var, ignore_errors=True)
@@ -29,7 +36,7 @@ def start() -> None:
     atexit.register(remove)
     os.environ.update(
         CIYUAN_ENV="test", CIYUAN_VAR=str(var), DATABASE_URL=postgres.url("postgres"),
-        DJANGO_SETTINGS_MODULE="config.settings", REDIS_URL="redis://127.0.0.1:1")
+        DJANGO_SETTINGS_MODULE="config.settings", REDIS_URL=valkey.url() if with_valkey else "redis://127.0.0.1:1")
     import django
     from django.core.management import call_command
 

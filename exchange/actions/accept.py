@@ -7,6 +7,7 @@ Items are judged one after another against what the earlier ones left, so that a
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db.models import F
@@ -35,15 +36,13 @@ from exchange.domain.requests import (
     check_order,
     check_replacement,
 )
-from exchange.domain.times import to_ns
 from exchange.models import Command, CommandQueue, MarketPosition
 from exchange.queries import OrderState
 from identity.models import Organization
 from providers.queries import delivered_thousandths
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A command that is stored and will be drained."""
 
     id: UUID
@@ -52,8 +51,7 @@ class Accepted:
     order_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A command that changed nothing, and why."""
 
     code: str
@@ -81,11 +79,20 @@ class _Sellable:
         return covered
 
 
+@dataclass(slots=True)
+class _Hold:
+    """The hold of one request on one side of a market; its id is that of the first order in it."""
+
+    id: UUID
+    amount_micro: int = 0
+
+
 class _Batch:
     """One organization's commands while they are judged."""
 
     def __init__(self, organization: Organization, requests: Sequence[Request], now: datetime) -> None:
         self.organization = organization
+        self.organization_id: int = organization.pk
         self.group_id = group_number(organization)
         self.available = accounts.available(organization.pk)
         self.now = now
@@ -97,9 +104,8 @@ class _Batch:
         self.sellable = _lock_sellable(organization, requests, self.states, self.terms)
         self.free_micro = ledger.lock_accounts([self.available])[self.available].free_micro
         self.bond_thousandths = bond_rate_thousandths(delivered_thousandths(organization.pk)) if self.sellable else 0
-        self.commands: dict[int, list[QueuedCommand]] = {}
-        self.rows: list[command_rows.Row] = []
-        self.postings: list[Posting] = []
+        self.taken: dict[int, tuple[list[QueuedCommand], list[command_rows.Extra]]] = {}
+        self.holds: dict[tuple[int, bool], _Hold] = {}
 
     def judge(self, request: Request) -> Outcome:
         """Take a request in, or refuse it."""
@@ -121,16 +127,17 @@ class _Batch:
         return terms
 
     def _order(self, request: OrderRequest) -> Outcome:
-        terms = self._terms(request.market_id)
+        market_id, quantity, price = request.market_id, request.quantity_tokens, request.price_nano
+        terms = self._terms(market_id)
         check_order(request, terms, self.now)
-        hold_price = request.price_nano or terms.cap_price_nano
-        quantity = request.quantity_tokens
+        hold_price = price or terms.cap_price_nano
+        buying = request.side == "buy"
         covered = bond = 0
-        if request.side == "buy":
+        if buying:
             hold_micro = buy_hold_micro(quantity_tokens=quantity, price_nano=hold_price)
             self._need(hold_micro, "This order")
         else:
-            sellable = self.sellable[request.market_id]
+            sellable = self.sellable[market_id]
             self._need_sellable(sellable, quantity)
             covered, bond = min(quantity, sellable.position_left_tokens), self.bond_thousandths
             hold_micro = sell_hold_micro(
@@ -138,32 +145,24 @@ class _Batch:
             )
             self._need(hold_micro, "The bond of this order")
             sellable.take(quantity)
-        return self._add(
-            terms,
-            QueuedCommand(
-                id=self._held(request.side == "buy", request.market_id, hold_micro),
-                kind=KINDS[request.type],
-                organization_id=self.organization.pk,
-                side=BUY if request.side == "buy" else SELL,
-                price=(request.price_nano or 0) // terms.tick_nano,
-                lots=quantity // LOT_TOKENS,
-                flags=flags_of(request),
-                rare=rare_of(
-                    stop=(request.stop_price_nano or 0) // terms.tick_nano,
-                    display=(request.display_tokens or 0) // LOT_TOKENS,
-                    minimum=(request.min_quantity_tokens or 0) // LOT_TOKENS,
-                    expires_ns=to_ns(request.expires_at) if request.expires_at else 0,
-                    group=self.group_id,
-                ),
-                hold_micro=hold_micro,
-                hold_price_nano=hold_price,
-                covered_tokens=covered,
-                bond_thousandths=bond,
-            ),
-            client_order_id=request.client_order_id,
-            capacity_id=request.capacity_id,
-            expires_at=request.expires_at,
+        command_id = new_id()
+        command = QueuedCommand(
+            command_id.bytes,
+            KINDS[request.type],
+            self.organization_id,
+            BUY if buying else SELL,
+            price // terms.tick_nano if price else 0,
+            quantity // LOT_TOKENS,
+            flags_of(request),
+            rare_of(request, terms.tick_nano, self.group_id),
+            b"",
+            self._hold(command_id, buying, market_id, hold_micro),
+            hold_micro,
+            hold_price,
+            covered,
+            bond,
         )
+        return self._add(terms, command, request.client_order_id, request.capacity_id, request.expires_at)
 
     def _replace(self, request: ReplaceRequest) -> Outcome:
         state = self._target(request.order_id)
@@ -195,16 +194,18 @@ class _Batch:
         self._need(extra, "This replacement")
         if state.side == "sell":
             sellable.take(more)
+        command_id = new_id()
         return self._add(
             terms,
             QueuedCommand(
-                id=self._held(state.side == "buy", state.market_id, extra),
+                id=command_id.bytes,
                 kind=Kind.REPLACE,
                 organization_id=self.organization.pk,
                 side=BUY if state.side == "buy" else SELL,
                 price=(request.price_nano or 0) // terms.tick_nano,
                 lots=(request.quantity_tokens or 0) // LOT_TOKENS,
                 target=request.order_id.bytes,
+                hold_id=self._hold(command_id, state.side == "buy", state.market_id, extra),
                 hold_micro=extra,
                 reserved_tokens=more if state.side == "sell" else 0,
             ),
@@ -252,39 +253,32 @@ class _Batch:
                 "quantity",
             )
 
-    def _held(self, buying: bool, market_id: int, amount_micro: int) -> bytes:
-        """Return the id of a new command for which `amount_micro` is put on hold."""
-        command_id = new_id()
-        if amount_micro:
-            self.free_micro -= amount_micro
-            scope = f"market:{market_id}"
-            self.postings.append(
-                Posting(
-                    key=f"order:{command_id}",
-                    kind="order_hold",
-                    stage=Stage.PENDING,
-                    debit=self.available,
-                    credit=accounts.escrow(scope) if buying else accounts.bond(self.organization.pk, scope),
-                    amount_micro=amount_micro,
-                    id=command_id,
-                )
-            )
-        return command_id.bytes
+    def _hold(self, command_id: UUID, buying: bool, market_id: int, amount_micro: int) -> bytes:
+        """Put an amount on the hold of this request's side of a market, and return the hold's id."""
+        if not amount_micro:
+            return b""
+        self.free_micro -= amount_micro
+        hold = self.holds.get((market_id, buying))
+        if hold is None:
+            hold = self.holds[market_id, buying] = _Hold(command_id)
+        hold.amount_micro += amount_micro
+        return hold.id.bytes
 
     def _add(
         self,
         terms: MarketTerms,
         command: QueuedCommand,
-        *,
         client_order_id: str | None = None,
         capacity_id: int | None = None,
         expires_at: datetime | None = None,
     ) -> Accepted:
-        self.commands.setdefault(terms.market_id, []).append(command)
-        self.rows.append(command_rows.Row(terms, command, self.group_id, client_order_id, capacity_id, expires_at))
-        command_id = UUID(bytes=command.id)
-        order_id = UUID(bytes=command.target) if command.target else command_id
-        return Accepted(command_id, terms.market_id, command.kind, order_id)
+        market_id = terms.market_id
+        taken = self.taken.get(market_id)
+        if taken is None:
+            taken = self.taken[market_id] = ([], [])
+        taken[0].append(command)
+        taken[1].append((client_order_id, capacity_id, expires_at))
+        return Accepted(UUID(bytes=command.id), market_id, command.kind, UUID(bytes=command.target or command.id))
 
     def store(self) -> None:
         """Write everything that was taken in; the ledger comes last."""
@@ -293,15 +287,30 @@ class _Batch:
                 MarketPosition.objects.filter(market_id=market_id, organization=self.organization).update(
                     open_sell_tokens=F("open_sell_tokens") + sellable.reserved_tokens
                 )
-        queue_ids = {
-            market_id: CommandQueue.objects.create(
-                market_id=market_id, received_at=self.now, content=pack(commands)
-            ).pk
-            for market_id, commands in sorted(self.commands.items())
-        }
-        command_rows.store(self.rows, queue_ids=queue_ids, accepted_at=self.now)
-        ledger.post_all(self.postings, now=self.now)
-        hint(self.commands)
+        for market_id, (commands, extras) in sorted(self.taken.items()):
+            queued = CommandQueue.objects.create(market_id=market_id, received_at=self.now, content=pack(commands))
+            command_rows.store(
+                commands,
+                extras,
+                terms=self.terms[market_id],
+                group_id=self.group_id,
+                queue_id=queued.pk,
+                accepted_at=self.now,
+            )
+        ledger.post_all([self._posting(*place, hold) for place, hold in self.holds.items()], now=self.now)
+        hint(self.taken)
+
+    def _posting(self, market_id: int, buying: bool, hold: _Hold) -> Posting:
+        scope = f"market:{market_id}"
+        return Posting(
+            key=f"order:{hold.id}",
+            kind="order_hold",
+            stage=Stage.PENDING,
+            debit=self.available,
+            credit=accounts.escrow(scope) if buying else accounts.bond(self.organization.pk, scope),
+            amount_micro=hold.amount_micro,
+            id=hold.id,
+        )
 
 
 def accept(*, organization: Organization, requests: Sequence[Request], now: datetime) -> list[Outcome]:
@@ -309,7 +318,7 @@ def accept(*, organization: Organization, requests: Sequence[Request], now: date
     assert_in_transaction()
     batch = _Batch(organization, requests, now)
     outcomes = [batch.judge(request) for request in requests]
-    if batch.rows:
+    if batch.taken:
         batch.store()
     return outcomes
 

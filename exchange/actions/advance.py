@@ -18,7 +18,7 @@ from exchange import queries
 from exchange.actions import auctions, facts
 from exchange.actions.market_state import MarketState, forget_book, state_of
 from exchange.domain.commands import QueuedCommand, unpack
-from exchange.domain.orders import Event, Kind, Phase
+from exchange.domain.orders import Kind, Phase
 from exchange.models import AuctionResult, Market
 from providers.queries import highest_list_price_nano
 
@@ -144,10 +144,8 @@ def _uncross(market: Market, state: MarketState, now: datetime) -> None:
 
 
 def _take_up(market: Market, state: MarketState, batch: list[QueuedCommand], now: datetime) -> int:
-    for command in batch:
-        for event in state.take(command, now):
-            if event[0] == Event.PHASE:
-                _volatility(market, event[1], now)
+    for _, phase, *_ in state.take(batch, now):
+        _volatility(market, phase, now)
     return len(batch)
 
 

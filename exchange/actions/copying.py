@@ -1,10 +1,14 @@
 """Rows by COPY: the quickest way into Postgres, for the tables that take thousands at a time."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from django.db import connection
 
 NULL = "\\N"
+BINARY_HEADER, BINARY_TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 def copy_text(table: str, columns: str, lines: Iterable[str]) -> None:
@@ -34,3 +38,8 @@ def copy_binary(table: str, columns: str, body: bytes) -> None:
 def escape(text: str) -> str:
     """Return free text as COPY wants it."""
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a time as binary COPY wants it: microseconds since the year 2000."""
+    return (moment - EPOCH) // MICROSECOND

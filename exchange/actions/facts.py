@@ -1,28 +1,20 @@
 """Writing what came of journal entries: all insert-only rows by COPY, each position once, the ledger once and last."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
 from django.db import connection
 
 from billing.actions import ledger
 from billing.domain.postings import Posting
-from exchange.actions.copying import NULL, copy_text, escape
-from exchange.actions.market_state import Entry, MarketState
+from exchange.actions import fact_rows
+from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
 from exchange.domain.orders import Kind
-from exchange.domain.settling import OrderEventRow, PositionChange, TradeRow
+from exchange.domain.settling import PositionChange
 from exchange.models import Market
-from exchange.models.journal import entry_id
 
-HASH_EVERY, SNAPSHOT_EVERY = 5_000, 50_000
-_JOURNAL = "id, kind, command_id, occurred_at, outcome, content, state_hash"
-_TRADES = (
-    "id, sequence, buyer_id, seller_id, buy_order_id, sell_order_id, quantity_tokens, price_nano, bond_micro,"
-    " aggressor, occurred_at"
-)
-_ORDER_EVENTS = "order_id, entry_id, kind, reason, quantity_tokens, price_nano, occurred_at"
+HASH_EVERY, SNAPSHOT_EVERY = 100_000, 200_000
 
 
 def store(market: Market, state: MarketState, *, now: datetime, postings: Sequence[Posting] = ()) -> int:
@@ -32,18 +24,20 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     :param postings: further movements of the same transaction: the ledger is called once.
     :returns: the number of journal entries.
     """
-    changed_phase = any(entry.kind == Kind.PHASE for entry in state.entries)
-    if state.entries and (changed_phase or _crosses(market.last_sequence, state.sequence, HASH_EVERY)):
-        state.entries[-1].state_hash = bytes.fromhex(state.book.state_hash())
+    state_hash: bytes | None = None
+    if state.entries and (
+        state.entries[-1].kind == Kind.PHASE or _crosses(market.last_sequence, state.sequence, HASH_EVERY)
+    ):
+        state_hash = bytes.fromhex(state.book.state_hash())
     if state.entries and _crosses(market.last_sequence, state.sequence, SNAPSHOT_EVERY):
         take_snapshot(market=market, state=state, now=now)
     facts, entries = state.take_facts()
     if not entries and not postings:
         return 0
-    times = {entry.sequence: entry.at.isoformat() for entry in entries}
-    copy_text("exchange_journalentry", _JOURNAL, _journal_lines(market.pk, entries, times))
-    copy_text("exchange_trade", _TRADES, _trade_lines(facts.trades, times))
-    copy_text("exchange_orderevent", _ORDER_EVENTS, _order_event_lines(facts.order_events, times))
+    fact_rows.store_journal(market.pk, entries, state_hash)
+    times = fact_rows.times_of(entries)
+    fact_rows.store_trades(facts.trades, times)
+    fact_rows.store_order_events(facts.order_events, times)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)
@@ -55,41 +49,6 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
 def _crosses(before: int, after: int, every: int) -> bool:
     """Whether a multiple of `every` lies in (before, after]."""
     return before // every != after // every
-
-
-def _journal_lines(market_id: int, entries: Iterable[Entry], times: dict[int, str]) -> Iterable[str]:
-    for entry in entries:
-        content = NULL if entry.content is None else escape(msgspec.json.encode(entry.content).decode())
-        command = NULL if entry.command_id is None else entry.command_id.hex()
-        state_hash = NULL if entry.state_hash is None else f"\\\\x{entry.state_hash.hex()}"
-        yield (
-            f"{entry_id(market_id, entry.sequence)}\t{entry.kind:d}\t{command}\t{times[entry.sequence]}\t"
-            f"{entry.outcome:d}\t{content}\t{state_hash}"
-        )
-
-
-def _trade_lines(trades: Iterable[TradeRow], times: dict[int, str]) -> Iterable[str]:
-    for row in trades:
-        yield (
-            f"{row.id}\t{row.sequence}\t{row.buyer_id}\t{row.seller_id}\t{row.buy_order.hex()}\t{row.sell_order.hex()}\t"
-            f"{row.quantity_tokens}\t{row.price_nano}\t{row.bond_micro}\t{row.aggressor}\t{times[row.sequence]}"
-        )
-
-
-def _order_event_lines(rows: Iterable[OrderEventRow], times: dict[int, str]) -> Iterable[str]:
-    """Several reductions of an order by one entry are one row, like one end."""
-    merged: dict[tuple[bytes, int, int], OrderEventRow] = {}
-    for row in rows:
-        key = (row.order, row.entry_id, row.kind)
-        earlier = merged.get(key)
-        merged[key] = (
-            row if earlier is None else row._replace(quantity_tokens=row.quantity_tokens + earlier.quantity_tokens)
-        )
-    for row in merged.values():
-        yield (
-            f"{row.order.hex()}\t{row.entry_id}\t{row.kind:d}\t{row.reason:d}\t{row.quantity_tokens}\t{row.price_nano}\t"
-            f"{times[row.entry_id & 0xFFFFFFFF]}"
-        )
 
 
 def _change_positions(market_id: int, changes: dict[int, PositionChange]) -> None:

@@ -7,10 +7,10 @@ not put back, and the next worker builds it anew.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -20,29 +20,29 @@ from core.money import LOT_TOKENS
 from exchange.actions.command_rows import queued_command
 from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
-from exchange.domain.orders import EventRow, Kind, MarketTerms, Phase
+from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase
 from exchange.domain.settling import Facts, Settling
 from exchange.domain.times import from_ns, to_ns
 from exchange.models import BookSnapshot, Command, JournalEntry, Market
 from exchange.models.journal import entry_id, id_range
 
 KEPT_BOOKS = 64
+CANCEL, REPLACE = int(Kind.CANCEL), int(Kind.REPLACE)
+REFUSED, PHASE = int(Event.REFUSED), int(Event.PHASE)
 HOLD_TOO_SMALL = 90  # beside the book's reasons: the holds do not suffice for a replacement
 
 _cache: "OrderedDict[int, MarketState]" = OrderedDict()
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A journal entry to be written."""
 
     sequence: int
     kind: int
-    command_id: bytes | None
+    command_id: bytes
     outcome: int
     at: datetime
     content: dict[str, Any] | None = None
-    state_hash: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -54,50 +54,59 @@ class MarketState:
     settling: Settling
     sequence: int = 0
     last_at: datetime | None = None
-    facts: Facts = field(default_factory=Facts)
     entries: list[Entry] = field(default_factory=list)
 
-    def time(self, now: datetime) -> datetime:
-        """Return the time of the next entry: never before the last one, whatever the clocks of workers say."""
-        self.last_at = now if self.last_at is None else max(now, self.last_at)
-        return self.last_at
+    def begin(self, now: datetime) -> datetime:
+        """Return the time of the next entries: never before the last one, whatever the clocks of workers say."""
+        at = self.last_at = now if self.last_at is None else max(now, self.last_at)
+        self.settling.at(at)
+        return at
 
-    def take(self, command: QueuedCommand, now: datetime) -> list[EventRow]:
-        """Take up one accepted command."""
-        at = self.time(now)
-        self.sequence += 1
-        kind = command.kind
-        if kind < Kind.CANCEL:
-            number = self.sequence
-            self.settling.enter(number, command)
-        else:
-            number = self.settling.number_of(command.target) if command.target else 0
-        if kind == Kind.REPLACE and not self.settling.may_replace(command):
-            events: list[EventRow] = []
-            outcome = HOLD_TOO_SMALL
-            self.settling.refuse(
-                0, command, outcome, entry_id=entry_id(self.market_id, self.sequence), at=at, facts=self.facts
-            )
-        else:
-            events = self.book.apply(
+    def take(self, commands: Iterable[QueuedCommand], now: datetime) -> list[EventRow]:
+        """Take up accepted commands, and return the changes of phase that they caused."""
+        at = self.begin(now)
+        time_ns = to_ns(at)
+        settling, entries = self.settling, self.entries
+        apply, settle, numbers = self.book.apply, settling.settle, settling.numbers
+        phases: list[EventRow] = []
+        sequence = self.sequence
+        for command in commands:
+            sequence += 1
+            kind = command.kind
+            if kind < CANCEL:
+                number = sequence
+                settling.enter(number, command)
+            else:
+                number = numbers.get(command.target, 0) if command.target else 0
+                if kind == REPLACE and not settling.may_replace(command):
+                    settling.refuse(0, command, HOLD_TOO_SMALL, sequence)
+                    entries.append(Entry(sequence, kind, command.id, HOLD_TOO_SMALL, at))
+                    continue
+            events = apply(
                 (
-                    to_ns(at), self.sequence, number, command.organization_id, command.price, command.lots, kind,
+                    time_ns, sequence, number, command.organization_id, command.price, command.lots, kind,
                     command.side, command.flags, command.rare,
                 )
             )
-            self.settling.settle(events, sequence=self.sequence, at=at, facts=self.facts, command=command)
-            outcome = events[0][5] if events and events[0][0] == 2 else 0
-        self.entries.append(Entry(self.sequence, kind, command.id, outcome, at))
-        return events
+            settle(events, sequence, command)
+            outcome = 0
+            for event in events:
+                if event[0] == REFUSED:
+                    outcome = event[5]
+                elif event[0] == PHASE:
+                    phases.append(event)
+            entries.append(Entry(sequence, kind, command.id, outcome, at))
+        self.sequence = sequence
+        return phases
 
     def enter(self, kind: Kind, now: datetime, *, price: int = 0, lots: int = 0, owner: int = 0) -> list[EventRow]:
         """Enter something that the system does: a phase, an uncross, an expiry, a halt."""
-        at = self.time(now)
+        at = self.begin(now)
         self.sequence += 1
         events = self.book.apply((to_ns(at), self.sequence, 0, owner, price, lots, int(kind), -1, 0, None))
-        self.settling.settle(events, sequence=self.sequence, at=at, facts=self.facts)
-        content = {name: value for name, value in (("price", price), ("lots", lots), ("owner", owner)) if value}
-        self.entries.append(Entry(self.sequence, int(kind), None, 0, at, content or None))
+        self.settling.settle(events, self.sequence)
+        content = {name: int(value) for name, value in (("price", price), ("lots", lots), ("owner", owner)) if value}
+        self.entries.append(Entry(self.sequence, int(kind), b"", 0, at, content or None))
         return events
 
     def next_expiry(self) -> datetime | None:
@@ -107,9 +116,8 @@ class MarketState:
 
     def take_facts(self) -> tuple[Facts, list[Entry]]:
         """Return what came since the last call, and begin anew."""
-        facts, entries = self.facts, self.entries
-        self.facts, self.entries = Facts(), []
-        return facts, entries
+        entries, self.entries = self.entries, []
+        return self.settling.take_facts(), entries
 
 
 def book_terms(market: Market) -> MarketTerms:
@@ -192,12 +200,13 @@ def catch_up(state: MarketState, market: Market, *, until: int | None = None) ->
     state.take_facts()
 
 
-def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | None) -> list[EventRow]:
+def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | None) -> None:
     """Do again what a journal entry did."""
     if command is not None:
-        return state.take(command, entry.occurred_at)
+        state.take((command,), entry.occurred_at)
+        return
     content = entry.content or {}
-    return state.enter(
+    state.enter(
         Kind(entry.kind),
         entry.occurred_at,
         price=content.get("price", 0),

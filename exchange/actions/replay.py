@@ -47,7 +47,7 @@ def replay_market(market: Market, *, from_snapshot: bool = False, until: int | N
 
 def trade_bytes(row: TradeRow) -> bytes:
     """Return what a trade is, as bytes to be hashed."""
-    return msgspec.msgpack.encode(tuple(row))
+    return msgspec.msgpack.encode(row)
 
 
 def take_snapshot(*, market: Market, state: MarketState, now: datetime) -> BookSnapshot:

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from core.money import LOT_TOKENS
 from exchange.domain import orders
 from exchange.domain.orders import BUY, SELL, Kind, Rare
 from exchange.domain.requests import OrderRequest
+from exchange.domain.times import to_ns
 
-KINDS = {"limit": Kind.LIMIT, "market": Kind.MARKET, "stop": Kind.STOP, "stop_limit": Kind.STOP_LIMIT}
+KINDS = {name: int(Kind[name.upper()]) for name in ("limit", "market", "stop", "stop_limit")}
 IN_FORCE = {"gtc": orders.GTC, "gtd": orders.GTD, "ioc": orders.IOC, "fok": orders.FOK}
 SESSION_FLAGS = {"any": 0, "auction": orders.AUCTION_ONLY, "continuous": orders.CONTINUOUS_ONLY}
 SELF_TRADE_FLAGS = {
@@ -23,7 +25,7 @@ SELF_TRADE_FLAGS = {
     "cancel_both": orders.STP_BOTH,
     "decrement": orders.STP_DECREMENT,
 }
-TYPE_NAMES = {int(kind): name for name, kind in KINDS.items()}
+TYPE_NAMES = {kind: name for name, kind in KINDS.items()}
 IN_FORCE_NAMES = {flag: name for name, flag in IN_FORCE.items()}
 SELF_TRADE_NAMES = {flag: name for name, flag in SELF_TRADE_FLAGS.items()}
 SIDE_NAMES = {BUY: "buy", SELL: "sell"}
@@ -33,7 +35,9 @@ class QueuedCommand(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
     One accepted command: what the book is told (prices in ticks, quantities in lots) and what it holds.
 
-    `id` and `target` are the 16 bytes of UUIDs. Of a replace, `hold_micro` is what it holds beyond its order's hold and
+    Ids are the 16 bytes of UUIDs, which are quicker to read than the objects, and empty where there is none.
+    The commands of one request on one side of a market share a hold; `hold_micro` is this one's part of it.
+    Of a replace, `hold_micro` is what it holds beyond its order's hold and
     `reserved_tokens` what it reserved to sell beyond what its order had.
     """
 
@@ -46,6 +50,7 @@ class QueuedCommand(msgspec.Struct, array_like=True, frozen=True, gc=False):
     flags: int = 0
     rare: Rare | None = None
     target: bytes = b""
+    hold_id: bytes = b""
     hold_micro: int = 0
     hold_price_nano: int = 0
     covered_tokens: int = 0
@@ -69,16 +74,18 @@ def unpack(content: bytes) -> list[QueuedCommand]:
 
 def flags_of(request: OrderRequest) -> int:
     """Return the book's flags of an order."""
-    return (
-        IN_FORCE[request.time_in_force]
-        | SESSION_FLAGS[request.session]
-        | SELF_TRADE_FLAGS[request.self_trade]
-        | (orders.POST_ONLY if request.post_only else 0)
-        | (orders.ALL_OR_NONE if request.all_or_none else 0)
-        | (orders.ICEBERG if request.display_tokens else 0)
-        | (orders.MINIMUM if request.min_quantity_tokens else 0)
-        | (orders.CANCEL_ON_DISCONNECT if request.cancel_on_disconnect else 0)
-    )
+    flags = IN_FORCE[request.time_in_force] | SESSION_FLAGS[request.session] | SELF_TRADE_FLAGS[request.self_trade]
+    if request.post_only:
+        flags |= orders.POST_ONLY
+    if request.all_or_none:
+        flags |= orders.ALL_OR_NONE
+    if request.display_tokens:
+        flags |= orders.ICEBERG
+    if request.min_quantity_tokens:
+        flags |= orders.MINIMUM
+    if request.cancel_on_disconnect:
+        flags |= orders.CANCEL_ON_DISCONNECT
+    return flags
 
 
 def session_name(flags: int) -> str:
@@ -88,10 +95,17 @@ def session_name(flags: int) -> str:
     return "continuous" if flags & orders.CONTINUOUS_ONLY else "any"
 
 
-def rare_of(
-    *, stop: int = 0, display: int = 0, minimum: int = 0, expires_ns: int = 0, group: int = 0
-) -> Rare | None:
-    """Return the book's rarer fields, or None where all are left out."""
-    if stop or display or minimum or expires_ns or group:
-        return Rare(stop, display, minimum, expires_ns, group)
-    return None
+def rare_of(request: OrderRequest, tick_nano: int, group: int) -> Rare | None:
+    """Return the book's rarer fields of an order, or None where all are left out."""
+    stop, display, least, expires = (
+        request.stop_price_nano, request.display_tokens, request.min_quantity_tokens, request.expires_at,
+    )  # fmt: skip
+    if not (group or stop or display or least or expires):
+        return None
+    return Rare(
+        (stop or 0) // tick_nano,
+        (display or 0) // LOT_TOKENS,
+        (least or 0) // LOT_TOKENS,
+        to_ns(expires) if expires else 0,
+        group,
+    )

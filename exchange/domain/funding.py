@@ -34,10 +34,12 @@ class Funding:
     def take_sell(self, quantity_tokens: int) -> int:
         """Fill a part of a sell: return what goes from the hold to the seller's bond, in micro-yuan."""
         self.open_tokens -= quantity_tokens
-        from_cover = min(quantity_tokens, self.covered_tokens)
-        self.covered_tokens -= from_cover
-        before = self._bond_micro(self.bonded_done_tokens)
-        self.bonded_done_tokens += quantity_tokens - from_cover
+        if self.covered_tokens:
+            from_cover = min(quantity_tokens, self.covered_tokens)
+            self.covered_tokens -= from_cover
+            quantity_tokens -= from_cover
+        before = self._bond_micro(self.bonded_done_tokens) if self.bonded_done_tokens else 0
+        self.bonded_done_tokens += quantity_tokens
         return self._bond_micro(self.bonded_done_tokens) - before
 
     def rest_micro(self, *, buying: bool) -> int:
@@ -45,7 +47,8 @@ class Funding:
         if buying:
             return self.open_tokens * self.hold_price_nano // 1_000
         bonded = self.bonded_done_tokens
-        return self._bond_micro(bonded + self.open_tokens - self.covered_tokens) - self._bond_micro(bonded)
+        rest = self._bond_micro(bonded + self.open_tokens - self.covered_tokens)
+        return rest - self._bond_micro(bonded) if bonded else rest
 
     def _bond_micro(self, tokens: int) -> int:
         return share_micro(tokens * self.hold_price_nano // 1_000, self.bond_thousandths)

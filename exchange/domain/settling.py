@@ -9,27 +9,46 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from billing.domain import accounts
-from billing.domain.postings import Posting, Stage, transfer_id
+from billing.domain.postings import Posting, Stage
+from core.ids import uuid_of
 from core.money import LOT_TOKENS
 from exchange.domain.commands import QueuedCommand
 from exchange.domain.funding import Funding
 from exchange.domain.orders import SELL, Event, EventRow, Maker
+from exchange.domain.times import to_ns
 
-ACCEPTED, REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED = map(
-    int,
-    (
-        Event.ACCEPTED, Event.REFUSED, Event.FILL, Event.CANCELLED, Event.EXPIRED, Event.REDUCED, Event.REPLACED,
-        Event.TRIGGERED,
-    ),
+REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED = map(
+    int, (Event.REFUSED, Event.FILL, Event.CANCELLED, Event.EXPIRED, Event.REDUCED, Event.REPLACED, Event.TRIGGERED)
 )
+POST, PENDING, RELEASE = Stage.POST, Stage.PENDING, Stage.RELEASE
 NUMBER_BITS = 32
+REDUCTION = 1 << 40  # marks the number of a hold's use as that of a reduction, not of an order
 AGGRESSORS = {int(Maker.BUY): 2, int(Maker.SELL): 1, int(Maker.NEITHER): 0}  # the one who did not rest
+
+
+class Movement(IntEnum):
+    """
+    Which of a market's movements a transfer is.
+
+    A transfer's id is 48 bits of milliseconds, then what moved, the market and a number in it, as UUIDv8: facts alone,
+    so that repeating a movement meets its own id, and growing with time, like all ids here.
+    """
+
+    TRADE = 1
+    BOND = 2
+    END = 3
+    REDUCE = 4
+    REPLACED = 5
+    EXTRA = 6
+    REHOLD = 7
+    REFUSED = 8
 
 
 @dataclass(slots=True)
@@ -45,7 +64,7 @@ class LiveOrder:
 
 
 class TradeRow(NamedTuple):
-    """A trade as it is stored; ids of orders are the 16 bytes of their UUIDs."""
+    """A trade as it is stored; ids of orders are the 16 bytes of their UUIDs, as everywhere here."""
 
     id: int
     sequence: int
@@ -79,32 +98,55 @@ class PositionChange:
 
 
 @dataclass(slots=True)
+class HoldUse:
+    """What a number of journal entries took from a hold in one way: the sum, and the number that names it."""
+
+    hold_id: bytes
+    owner: int
+    selling: bool
+    number: int
+    amount_micro: int = 0
+
+
+@dataclass(slots=True)
 class Facts:
-    """What came of a number of journal entries."""
+    """
+    What came of a number of journal entries.
+
+    Every trade pays by a transfer of its own. What ended orders release and what sales put into bonds is summed by hold
+    (`order_events` and the trades' `bond_micro` have the parts), so that cancelling a thousand orders that one request
+    placed is one row in the ledger.
+    """
 
     trades: list[TradeRow] = field(default_factory=list)
     order_events: list[OrderEventRow] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
     positions: defaultdict[int, PositionChange] = field(default_factory=lambda: defaultdict(PositionChange))
+    releases: dict[bytes, HoldUse] = field(default_factory=dict)
+    bonds: dict[bytes, HoldUse] = field(default_factory=dict)
 
 
 class Settling:
     """
-    The live orders of one market, and the facts that events make of them.
+    The live orders of one market, and the facts that events make of them. `facts` gathers until they are taken.
 
-    :param trades: the number of trades so far.
+    `at` is the time of the entry that is being settled; whoever enters one sets it.
     """
 
-    def __init__(self, *, market_id: int, tick_nano: int, trades: int = 0) -> None:
+    def __init__(self, *, market_id: int, tick_nano: int) -> None:
         self.market_id = market_id
         self.tick_nano = tick_nano
-        self.trades = trades
+        self.trades = 0
+        self.reductions = 0
         self.orders: dict[int, LiveOrder] = {}
         self.numbers: dict[bytes, int] = {}
-        scope = f"market:{market_id}"
-        self._escrow = accounts.escrow(scope)
-        self._scope = scope
-        self._accounts: dict[int, accounts.AccountRef] = {}
+        self.facts = Facts()
+        self._at: datetime | None = None
+        self._ids = 0
+        self._scope = f"market:{market_id}"
+        self._escrow = accounts.escrow(self._scope)
+        self._available: dict[int, accounts.AccountRef] = {}
+        self._bonds: dict[int, accounts.AccountRef] = {}
 
     def snapshot(self) -> bytes:
         """Return the live orders as bytes."""
@@ -116,156 +158,167 @@ class Settling:
             )
             for number, order in self.orders.items()
         ]
-        return msgspec.msgpack.encode((self.trades, rows))
+        return msgspec.msgpack.encode((self.trades, self.reductions, rows))
 
     def restore(self, snapshot: bytes) -> None:
         """Take the live orders from a snapshot."""
-        self.trades, rows = msgspec.msgpack.decode(snapshot)
-        for number, order_id, owner, selling, filled, reduced, *funding in rows:
-            self.orders[number] = LiveOrder(order_id, owner, selling, Funding(*funding), filled, reduced)
+        self.trades, self.reductions, rows = msgspec.msgpack.decode(snapshot)
+        for number, order_id, owner, selling, filled, reduced, hold_id, *funding in rows:
+            self.orders[number] = LiveOrder(order_id, owner, selling, Funding(hold_id, *funding), filled, reduced)
             self.numbers[order_id] = number
-
-    def number_of(self, order: bytes) -> int:
-        """Return the book's number of a live order, 0 if it is not live."""
-        return self.numbers.get(order, 0)
 
     def enter(self, number: int, command: QueuedCommand) -> None:
         """Know a new order before the book is told of it."""
-        self.orders[number] = LiveOrder(
-            command.id,
-            command.organization_id,
-            command.side == SELL,
-            Funding(
-                command.id,
-                command.hold_price_nano,
-                command.lots * LOT_TOKENS,
-                command.covered_tokens,
-                command.bond_thousandths,
-            ),
+        funding = Funding(
+            command.hold_id,
+            command.hold_price_nano,
+            command.lots * LOT_TOKENS,
+            command.covered_tokens,
+            command.bond_thousandths,
         )
+        self.orders[number] = LiveOrder(command.id, command.organization_id, command.side == SELL, funding)
         self.numbers[command.id] = number
 
     def may_replace(self, command: QueuedCommand) -> bool:
         """Whether the hold of the order and of the replacement suffice for what it would become."""
         number = self.numbers.get(command.target)
-        if number is None:
+        if not number:
             return True  # the book will refuse it
         order = self.orders[number]
-        funding = order.funding
-        before = funding.rest_micro(buying=not order.selling)
+        before = order.funding.rest_micro(buying=not order.selling)
         gone_tokens = order.filled_tokens + order.reduced_tokens
-        open_tokens = command.lots * LOT_TOKENS - gone_tokens if command.lots else funding.open_tokens
+        open_tokens = command.lots * LOT_TOKENS - gone_tokens if command.lots else order.funding.open_tokens
         if open_tokens <= 0:
             return True  # likewise
         after = self._replaced(order, command.price, open_tokens).rest_micro(buying=not order.selling)
         return after <= before + command.hold_micro
 
-    def settle(
-        self, events: Iterable[EventRow], *, sequence: int, at: datetime, facts: Facts,
-        command: QueuedCommand | None = None,
-    ) -> None:
+    def at(self, moment: datetime) -> None:
+        """Set the time of the entries that follow."""
+        if moment is not self._at:
+            self._at = moment
+            self._ids = to_ns(moment) // 1_000_000 << 80 | 0x8000 << 64 | 0b10 << 62
+            self._ids |= (self.market_id & 0x3FFFFFFF) << 32
+
+    def settle(self, events: Iterable[EventRow], sequence: int, command: QueuedCommand | None = None) -> None:
         """Turn the events of one journal entry into facts, and forget orders that ended."""
-        entry_id = self.market_id << NUMBER_BITS | sequence
         for event, number, other, price, lots, detail in events:
             if event == FILL:
-                self._trade(number, other, price * self.tick_nano, lots * LOT_TOKENS, detail, sequence, at, facts)
+                self._trade(number, other, price * self.tick_nano, lots * LOT_TOKENS, detail, sequence)
             elif event in (CANCELLED, EXPIRED):
-                self._end(number, event, detail, entry_id, at, facts)
+                self._end(number, event, detail, sequence)
             elif event == REFUSED:
                 if command is not None:
-                    self.refuse(number, command, detail, entry_id=entry_id, at=at, facts=facts)
+                    self.refuse(number, command, detail, sequence)
             elif event == REDUCED:
-                self._reduce(number, lots * LOT_TOKENS, detail, entry_id, at, facts)
+                self._reduce(number, lots * LOT_TOKENS, detail, sequence)
             elif event == REPLACED:
                 assert command is not None
-                self._replace(number, command, price, lots * LOT_TOKENS, entry_id, at, facts)
+                self._replace(number, command, price, lots * LOT_TOKENS, sequence)
             elif event == TRIGGERED:
-                order = self.orders[number]
-                facts.order_events.append(OrderEventRow(order.id, entry_id, event, 0, 0, price * self.tick_nano))
+                self._happened(self.orders[number], sequence, TRIGGERED, price_nano=price * self.tick_nano)
 
-    def refuse(
-        self, number: int, command: QueuedCommand, reason: int, *, entry_id: int, at: datetime, facts: Facts
-    ) -> None:
+    def refuse(self, number: int, command: QueuedCommand, reason: int, sequence: int) -> None:
         """Undo what a refused command held and reserved."""
-        if self.numbers.get(command.id) == number and number:
-            self._end(number, REFUSED, reason, entry_id, at, facts)
+        if number and self.numbers.get(command.id) == number:
+            self._end(number, REFUSED, reason, sequence)
             return
+        owner, selling = command.organization_id, command.side == SELL
         if command.hold_micro:
-            facts.postings.append(
-                self._release(
-                    f"refused:{UUID(bytes=command.id)}", command.organization_id, command.side == SELL,
-                    command.hold_micro, command.id, at,
-                )
+            self.facts.postings.append(
+                self._release(Movement.REFUSED, sequence, owner, selling, command.hold_micro, command.hold_id)
             )
         if command.reserved_tokens:
-            facts.positions[command.organization_id].open_sell_tokens -= command.reserved_tokens
+            self.facts.positions[owner].open_sell_tokens -= command.reserved_tokens
 
-    def _trade(
-        self, buy: int, sell: int, price_nano: int, tokens: int, maker: int, sequence: int, at: datetime, facts: Facts
-    ) -> None:
+    def _trade(self, buy: int, sell: int, price_nano: int, tokens: int, maker: int, sequence: int) -> None:
         buyer, seller = self.orders[buy], self.orders[sell]
-        self.trades += 1
-        trade_id = self.market_id << NUMBER_BITS | self.trades
-        pays_micro, excess_micro = buyer.funding.take_buy(tokens, price_nano)
-        bond_micro = seller.funding.take_sell(tokens)
+        bought, sold = buyer.funding, seller.funding
+        buyer_id, seller_id, facts = buyer.owner, seller.owner, self.facts
+        self.trades = number = self.trades + 1
+        trade_id = self.market_id << NUMBER_BITS | number
+        pays_micro, excess_micro = bought.take_buy(tokens, price_nano)
+        bond_micro = sold.take_sell(tokens)
         buyer.filled_tokens += tokens
         seller.filled_tokens += tokens
         facts.trades.append(
             TradeRow(
-                trade_id, sequence, buyer.owner, seller.owner, buyer.id, seller.id, tokens, price_nano, bond_micro,
+                trade_id, sequence, buyer_id, seller_id, buyer.id, seller.id, tokens, price_nano, bond_micro,
                 AGGRESSORS[maker],
             )
         )
-        key = f"trade:{trade_id}"
         facts.postings.append(
             Posting(
-                key, "trade", Stage.POST, self._available(buyer.owner), self._escrow, pays_micro, excess_micro,
-                UUID(bytes=buyer.funding.hold_id), transfer_id(key, at),
+                f"trade:{trade_id}", "trade", POST, self._available_of(buyer_id), self._escrow, pays_micro,
+                excess_micro, _uuid(bought.hold_id), uuid_of(self._ids | 1 << 64 | number),
             )
         )
         if bond_micro:
-            key = f"bond:{trade_id}"
-            facts.postings.append(
-                Posting(
-                    key, "bond", Stage.POST, self._available(seller.owner), accounts.bond(seller.owner, self._scope),
-                    bond_micro, 0, UUID(bytes=seller.funding.hold_id), transfer_id(key, at),
-                )
-            )
-        facts.positions[buyer.owner].position_tokens += tokens
-        change = facts.positions[seller.owner]
+            use = facts.bonds.get(sold.hold_id)
+            if use is None:
+                use = facts.bonds[sold.hold_id] = HoldUse(sold.hold_id, seller_id, True, number)
+            use.amount_micro += bond_micro
+        positions = facts.positions
+        positions[buyer_id].position_tokens += tokens
+        change = positions[seller_id]
         change.position_tokens -= tokens
         change.open_sell_tokens -= tokens
-        if not buyer.funding.open_tokens:
-            self._forget(buy)
-        if not seller.funding.open_tokens:
-            self._forget(sell)
+        if not bought.open_tokens:
+            del self.numbers[self.orders.pop(buy).id]
+        if not sold.open_tokens:
+            del self.numbers[self.orders.pop(sell).id]
 
-    def _end(self, number: int, event: int, reason: int, entry_id: int, at: datetime, facts: Facts) -> None:
-        order = self.orders[number]
+    def _end(self, number: int, event: int, reason: int, sequence: int) -> None:
+        order = self.orders.pop(number)
+        del self.numbers[order.id]
         tokens = order.funding.open_tokens
-        facts.order_events.append(OrderEventRow(order.id, entry_id, event, reason, tokens, 0))
-        self._let_go(order, tokens, f"end:{UUID(bytes=order.id)}", at, facts)
-        self._forget(number)
+        self._happened(order, sequence, event, reason, tokens)
+        self._let_go(order, tokens, number)
 
-    def _reduce(self, number: int, tokens: int, reason: int, entry_id: int, at: datetime, facts: Facts) -> None:
+    def _reduce(self, number: int, tokens: int, reason: int, sequence: int) -> None:
         order = self.orders[number]
         order.reduced_tokens += tokens
-        facts.order_events.append(OrderEventRow(order.id, entry_id, REDUCED, reason, tokens, 0))
-        self._let_go(order, tokens, f"reduce:{entry_id}:{number}:{order.funding.open_tokens}", at, facts)
+        self._happened(order, sequence, REDUCED, reason, tokens)
+        self.reductions += 1
+        self._let_go(order, tokens, REDUCTION | self.reductions)
         if not order.funding.open_tokens:
-            self._forget(number)
+            del self.numbers[self.orders.pop(number).id]
 
-    def _let_go(self, order: LiveOrder, tokens: int, key: str, at: datetime, facts: Facts) -> None:
+    def _let_go(self, order: LiveOrder, tokens: int, number: int) -> None:
         """Take open tokens out of an order and release what they held."""
-        funding = order.funding
-        before = funding.rest_micro(buying=not order.selling)
+        funding, selling, facts = order.funding, order.selling, self.facts
+        released = funding.rest_micro(buying=not selling)
         funding.open_tokens -= tokens
-        funding.covered_tokens = min(funding.covered_tokens, funding.open_tokens)
-        released = before - funding.rest_micro(buying=not order.selling)
+        if funding.open_tokens:
+            funding.covered_tokens = min(funding.covered_tokens, funding.open_tokens)
+            released -= funding.rest_micro(buying=not selling)
         if released:
-            facts.postings.append(self._release(key, order.owner, order.selling, released, funding.hold_id, at))
-        if order.selling:
+            use = facts.releases.get(funding.hold_id)
+            if use is None:
+                use = facts.releases[funding.hold_id] = HoldUse(funding.hold_id, order.owner, selling, number)
+            use.amount_micro += released
+        if selling:
             facts.positions[order.owner].open_sell_tokens -= tokens
+
+    def take_facts(self) -> Facts:
+        """Return what came since the last call, and begin anew."""
+        facts, self.facts = self.facts, Facts()
+        for use in facts.bonds.values():
+            facts.postings.append(
+                Posting(
+                    f"bond:{self.market_id}:{use.number}", "bond", POST, self._available_of(use.owner),
+                    self._bond_of(use.owner), use.amount_micro, 0, _uuid(use.hold_id),
+                    uuid_of(self._ids | Movement.BOND << 64 | use.number),
+                )
+            )
+        for use in facts.releases.values():
+            movement = Movement.REDUCE if use.number & REDUCTION else Movement.END
+            facts.postings.append(
+                self._release(
+                    movement, use.number & ~REDUCTION, use.owner, use.selling, use.amount_micro, use.hold_id
+                )
+            )
+        return facts
 
     def _replaced(self, order: LiveOrder, price: int, open_tokens: int) -> Funding:
         """Return the funding of an order after a replacement; price 0 leaves the price as it is."""
@@ -278,63 +331,70 @@ class Settling:
             old.bond_thousandths,
         )
 
-    def _replace(
-        self, number: int, command: QueuedCommand, price: int, open_tokens: int, entry_id: int, at: datetime,
-        facts: Facts,
-    ) -> None:
-        """
-        Fund an order anew. What it no longer needs is let go; where it needs more, both holds give way to one.
-        """
-        order, command_id = self.orders[number], UUID(bytes=command.id)
-        buying, old = not order.selling, order.funding
+    def _replace(self, number: int, command: QueuedCommand, price: int, open_tokens: int, sequence: int) -> None:
+        """Fund an order anew. What it no longer needs is let go; where it needs more, both holds give way to one."""
+        order = self.orders[number]
+        buying, selling, owner, old = not order.selling, order.selling, order.owner, order.funding
         new = self._replaced(order, command.price and price, open_tokens)
         before, after = old.rest_micro(buying=buying), new.rest_micro(buying=buying)
         if after > before:  # `may_replace` has made sure that the two holds suffice
-            new.hold_id = transfer_id(f"rehold:{command_id}", at).bytes
-            facts.postings.append(
+            hold_id = uuid_of(self._ids | Movement.REHOLD << 64 | sequence)
+            new.hold_id = hold_id.bytes
+            key = f"rehold:{self.market_id}:{sequence}"
+            self.facts.postings.append(
                 Posting(
-                    f"rehold:{command_id}", "order_hold", Stage.PENDING, self._available(order.owner),
-                    self._target(order.owner, order.selling), after, id=UUID(bytes=new.hold_id),
+                    key, "order_hold", PENDING, self._available_of(owner), self._target(owner, selling), after,
+                    id=hold_id,
                 )
             )
-            if before:
-                facts.postings.append(
-                    self._release(f"replaced:{command_id}", order.owner, order.selling, before, old.hold_id, at)
-                )
-        elif after < before:
-            facts.postings.append(
-                self._release(f"replaced:{command_id}", order.owner, order.selling, before - after, old.hold_id, at)
+            released = before
+        else:
+            released = before - after
+        if released:
+            self.facts.postings.append(
+                self._release(Movement.REPLACED, sequence, owner, selling, released, old.hold_id)
             )
         if command.hold_micro:
-            facts.postings.append(
-                self._release(f"extra:{command_id}", order.owner, order.selling, command.hold_micro, command.id, at)
+            self.facts.postings.append(
+                self._release(Movement.EXTRA, sequence, owner, selling, command.hold_micro, command.hold_id)
             )
-        if order.selling:
+        if selling:
             change = new.open_tokens - old.open_tokens - command.reserved_tokens
-            facts.positions[order.owner].open_sell_tokens += change
+            self.facts.positions[owner].open_sell_tokens += change
         order.funding = new
-        facts.order_events.append(
-            OrderEventRow(
-                order.id, entry_id, REPLACED, 0, order.filled_tokens + new.open_tokens, price * self.tick_nano
-            )
-        )
+        total = order.filled_tokens + order.reduced_tokens + new.open_tokens
+        self._happened(order, sequence, REPLACED, 0, total, price * self.tick_nano)
+
+    def _happened(
+        self, order: LiveOrder, sequence: int, kind: int, reason: int = 0, tokens: int = 0, price_nano: int = 0
+    ) -> None:
+        entry_id = self.market_id << NUMBER_BITS | sequence
+        self.facts.order_events.append(OrderEventRow(order.id, entry_id, kind, reason, tokens, price_nano))
 
     def _release(
-        self, key: str, owner: int, selling: bool, amount_micro: int, hold_id: bytes, at: datetime
+        self, movement: Movement, number: int, owner: int, selling: bool, amount_micro: int, hold_id: bytes
     ) -> Posting:
         return Posting(
-            key, "order_release", Stage.RELEASE, self._available(owner), self._target(owner, selling), amount_micro,
-            0, UUID(bytes=hold_id), transfer_id(key, at),
+            f"{movement.name.lower()}:{self.market_id}:{number}", "order_release", RELEASE,
+            self._available_of(owner), self._target(owner, selling), amount_micro, 0, _uuid(hold_id),
+            uuid_of(self._ids | movement << 64 | number),
         )
 
-    def _available(self, owner: int) -> accounts.AccountRef:
-        ref = self._accounts.get(owner)
+    def _available_of(self, owner: int) -> accounts.AccountRef:
+        ref = self._available.get(owner)
         if ref is None:
-            ref = self._accounts[owner] = accounts.available(owner)
+            ref = self._available[owner] = accounts.available(owner)
+        return ref
+
+    def _bond_of(self, owner: int) -> accounts.AccountRef:
+        ref = self._bonds.get(owner)
+        if ref is None:
+            ref = self._bonds[owner] = accounts.bond(owner, self._scope)
         return ref
 
     def _target(self, owner: int, selling: bool) -> accounts.AccountRef:
-        return accounts.bond(owner, self._scope) if selling else self._escrow
+        return self._bond_of(owner) if selling else self._escrow
 
-    def _forget(self, number: int) -> None:
-        del self.numbers[self.orders.pop(number).id]
+
+def _uuid(raw: bytes) -> UUID:
+    return uuid_of(int.from_bytes(raw, "big"))

@@ -122,12 +122,21 @@ class Trade(models.Model):
             ),
         ]
         indexes: ClassVar = [
+            # A filter per column and range of 32 pages: more, and its entry would not fit an index page.
             BrinIndex(
-                fields=["buyer", "seller", "buy_order", "sell_order"],
-                opclasses=["int8_bloom_ops", "int8_bloom_ops", "uuid_bloom_ops", "uuid_bloom_ops"],
+                fields=["buyer", "seller"],
+                opclasses=["int8_bloom_ops", "int8_bloom_ops"],
                 autosummarize=True,
-                name="trade_finder",
-            )
+                pages_per_range=32,
+                name="trade_members",
+            ),
+            BrinIndex(
+                fields=["buy_order", "sell_order"],
+                opclasses=["uuid_bloom_ops", "uuid_bloom_ops"],
+                autosummarize=True,
+                pages_per_range=32,
+                name="trade_orders",
+            ),
         ]
 
     def __str__(self) -> str:

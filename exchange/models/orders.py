@@ -12,7 +12,7 @@ from identity.models import Organization
 
 class Command(models.Model):
     """
-    An accepted command: an order, or a change to orders. Insert-only; its id is the order's id and that of its hold.
+    An accepted command: an order, or a change to orders. Insert-only; its id is the order's id.
 
     `kind`, `side` and `flags` are the book's (`exchange.domain.orders`). Prices in nano-yuan and quantities in tokens,
     0 where there is none. `hold_micro` is the money held for it (a buy's limit value, a sell's bond) at
@@ -53,6 +53,7 @@ class Command(models.Model):
     min_quantity_tokens = models.BigIntegerField()
     target = models.UUIDField(null=True, help_text="The order that a cancel or replace is about.")
     expires_at = models.DateTimeField(null=True)
+    hold_id = models.UUIDField(null=True, help_text="The transfer that holds; a request's orders share one a side.")
     hold_micro = models.BigIntegerField()
     hold_price_nano = models.BigIntegerField()
     covered_tokens = models.BigIntegerField()
@@ -76,6 +77,9 @@ class Command(models.Model):
                     price_nano__gte=0, stop_price_nano__gte=0, quantity_tokens__gte=0, hold_micro__gte=0,
                     covered_tokens__gte=0, covered_tokens__lte=F("quantity_tokens"),
                 ),
+            ),
+            models.CheckConstraint(
+                name="command_hold_has_its_transfer", condition=Q(hold_micro=0) | Q(hold_id__isnull=False)
             ),
         ]
         indexes: ClassVar = [

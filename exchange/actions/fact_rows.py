@@ -1,0 +1,116 @@
+"""Journal entries, trades and order events as binary COPY: a microsecond a row."""
+
+from collections.abc import Sequence
+from struct import Struct
+
+import msgspec
+
+from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, microseconds
+from exchange.actions.market_state import Entry
+from exchange.domain.settling import OrderEventRow, TradeRow
+from exchange.models.journal import NUMBER_MASK, entry_id
+
+# Each field is its length as int32 (−1 for null), then its bytes.
+_JOURNAL = "id, kind, occurred_at, outcome, command_id, content, state_hash"
+_COMMAND_ENTRY = Struct("!h iq ih iq ih i16s i i")
+_SYSTEM_ENTRY = Struct("!h iq ih iq ih i i")
+_TRADES = (
+    "id, sequence, buyer_id, seller_id, buy_order_id, sell_order_id, quantity_tokens, price_nano, bond_micro,"
+    " aggressor, occurred_at"
+)
+_TRADE = Struct("!h iq iq iq iq i16s i16s iq iq iq ih iq")
+_ORDER_EVENTS = "order_id, entry_id, kind, reason, quantity_tokens, price_nano, occurred_at"
+_ORDER_EVENT = Struct("!h i16s iq ih ih iq iq iq")
+_LENGTH = Struct("!i").pack
+_NULL = _LENGTH(-1)
+_JSONB_VERSION = b"\x01"
+
+
+def store_journal(market_id: int, entries: Sequence[Entry], state_hash: bytes | None) -> None:
+    """Insert journal entries; the state hash, if any, is that after the last one."""
+    if not entries:
+        return
+    base, at, moment = entry_id(market_id, 0), 0, None
+    parts = [BINARY_HEADER]
+    append, command_entry = parts.append, _COMMAND_ENTRY.pack
+    for sequence, kind, command_id, outcome, occurred_at, content in entries:
+        if occurred_at is not moment:
+            moment, at = occurred_at, microseconds(occurred_at)
+        if command_id:
+            append(
+                command_entry(
+                    7, 8, base + sequence, 2, kind, 8, at, 2, outcome, 16, command_id, -1, -1
+                )
+            )
+        elif content is None:
+            append(_SYSTEM_ENTRY.pack(7, 8, base + sequence, 2, kind, 8, at, 2, outcome, -1, -1) + _NULL)
+        else:
+            details = _JSONB_VERSION + msgspec.json.encode(content)
+            append(_SYSTEM_ENTRY.pack(7, 8, base + sequence, 2, kind, 8, at, 2, outcome, -1, len(details)))
+            append(details + _NULL)
+    if state_hash is not None:
+        parts[-1] = parts[-1][: -len(_NULL)] + _LENGTH(len(state_hash)) + state_hash
+    append(BINARY_TRAILER)
+    copy_binary("exchange_journalentry", _JOURNAL, b"".join(parts))
+
+
+def times_of(entries: Sequence[Entry]) -> dict[int, int]:
+    """Return the time of each entry as COPY wants it, by its sequence."""
+    moments = {moment: microseconds(moment) for moment in {entry.at for entry in entries}}
+    if len(moments) == 1:
+        return _Same(*moments.values())
+    return {entry.sequence: moments[entry.at] for entry in entries}
+
+
+class _Same(dict[int, int]):
+    """One time for every entry, which is how it is unless a moment of the schedule lies between them."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def __missing__(self, sequence: int) -> int:
+        return self.at
+
+
+def store_trades(trades: Sequence[TradeRow], times: dict[int, int]) -> None:
+    """Insert trades."""
+    if not trades:
+        return
+    pack = _TRADE.pack
+    rows = [
+        pack(
+            11, 8, id_, 8, sequence, 8, buyer, 8, seller, 16, buy, 16, sell, 8, tokens, 8, price, 8, bond, 2, aggressor,
+            8, times[sequence],
+        )
+        for id_, sequence, buyer, seller, buy, sell, tokens, price, bond, aggressor in trades
+    ]
+    copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
+
+
+def store_order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -> None:
+    """Insert order events; several reductions of an order by one entry are one row."""
+    if not events:
+        return
+    pack = _ORDER_EVENT.pack
+    rows = [
+        pack(
+            7, 16, order, 8, entry, 2, kind, 2, reason, 8, tokens, 8, price, 8,
+            times[entry & NUMBER_MASK],
+        )
+        for order, entry, kind, reason, tokens, price in _merged(events)
+    ]
+    copy_binary("exchange_orderevent", _ORDER_EVENTS, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
+
+
+def _merged(events: Sequence[OrderEventRow]) -> Sequence[OrderEventRow]:
+    keys = {(event.order, event.entry_id, event.kind) for event in events}
+    if len(keys) == len(events):
+        return events
+    merged: dict[tuple[bytes, int, int], OrderEventRow] = {}
+    for event in events:
+        key = (event.order, event.entry_id, event.kind)
+        earlier = merged.get(key)
+        more = earlier.quantity_tokens if earlier else 0
+        merged[key] = event._replace(quantity_tokens=event.quantity_tokens + more)
+    return list(merged.values())
