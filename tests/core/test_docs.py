@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|json|md|html|toml))`")
 
 
-@pytest.mark.parametrize("guide", ["docs/RECIPES.md", "docs/GLOSSARY.md"])
+@pytest.mark.parametrize(
+    "guide",
+    ["README.md", "docs/ARCHITECTURE.md", "docs/API.md", "docs/METERING.md", "docs/RECIPES.md", "docs/GLOSSARY.md"],
+)
 def test_every_file_that_a_guide_names_exists(guide):
     named = set(FILE.findall((ROOT / guide).read_text()))
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
