@@ -376,7 +376,7 @@ class Day:
             try:
                 return call()
             except CiyuanError as error:
-                if (error.status is not None and error.status < 500) or time.monotonic() > deadline:
+                if 0 < error.status < 500 or time.monotonic() > deadline:  # 0: no answer came
                     raise
                 time.sleep(0.3)
 

@@ -292,7 +292,7 @@ class Demo:
         try:
             place()
         except CiyuanError as error:
-            if error.status is None or error.status >= 500:
+            if not 0 < error.status < 500:
                 raise
             log.info("%s: %s", party.name, error)
 
