@@ -6,13 +6,15 @@ moment later, as the supervisor would. The documents must be those of the undist
 """
 
 import random
+import subprocess
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from config.instance import Instance
+from config.instance import ROOT, Instance
 from scenarios.day import Day
 from scenarios.traces import generate, read_trace
 
@@ -64,14 +66,29 @@ class DisturbedDay(Day):
         return self.disturbed("settle", lambda: super(DisturbedDay, self).settle(traded=traded))
 
 
-def play(var, trace, kills=None, **given):
+@contextmanager
+def another_beat(instance):
+    """A second process that sends every periodic task, beside the first."""
+    beat = next(process for process in instance.processes() if process.name == "beat")
+    second = subprocess.Popen(
+        beat.command, cwd=ROOT, env=instance.environment("beat"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+        assert second.poll() is None, "the second beat has ended before the day has"
+    finally:
+        second.kill()
+        second.wait()
+
+
+def play(var, trace, kills=None, second_beat=False, **given):
     instance = Instance(var=var, clock=True, seed=SEED, **given)
     day = DisturbedDay(
         kills=kills or {}, dice=random.Random(SEED), instance=instance, trace=trace, seed=SEED, say=lambda _line: None
     )
     instance.set_clock(product=day.starts_at, speed=1.0)
     try:
-        with instance.started():
+        with instance.started(), another_beat(instance) if second_beat else nullcontext():
             result = day.run()
     finally:
         instance.remove()
@@ -123,8 +140,8 @@ def test_kill_9_of_anything_at_any_moment_changes_nothing(undisturbed, trace, tm
 
 
 @pytest.mark.proof
-def test_two_of_every_process_change_nothing(undisturbed, trace, tmp_path):
-    doubled = play(tmp_path, trace, web_workers=2, matching_workers=2, workers=2)
+def test_two_of_every_process_and_every_task_sent_twice_change_nothing(undisturbed, trace, tmp_path):
+    doubled = play(tmp_path, trace, second_beat=True, web_workers=2, matching_workers=2, workers=2)
     assert comparable(doubled) == comparable(undisturbed)
 
 
