@@ -1,0 +1,134 @@
+"""A stranger's key on every address: whatever belongs to somebody else is not there, by any method, in any list."""
+
+import pytest
+from django.db import transaction
+from django.urls import get_resolver
+
+from billing.actions.invoices import issue_invoices
+from billing.models import Invoice
+from exchange.models import AuctionResult, DeliveryContract
+from identity.models import ApiKey
+from tests.billing.given import charge_input, given_charges
+from tests.given import (
+    NOW,
+    Api,
+    advanced,
+    given_api,
+    given_capacity,
+    given_market,
+    given_money,
+    given_orders,
+    given_organization,
+    given_seller,
+    given_user,
+)
+from tests.metering.given import given_meter
+
+pytestmark = pytest.mark.django_db
+
+#: What everybody may see: the catalogue, and markets and auctions without names.
+PUBLIC = {
+    "v1/grades/<str:slug_or_id>",
+    "v1/markets/<int:market_id>",
+    "v1/markets/<int:market_id>/trades",
+    "v1/auctions/<int:auction_id>",
+    "v1/auctions/<int:auction_id>/book",
+    "markets/<int:market_id>",
+}
+METHODS = ("get", "post", "patch", "delete", "put")
+
+
+def addresses(resolver=None, prefix=""):
+    """Every address with a parameter, outside the admin and sign-in."""
+    for pattern in (resolver or get_resolver()).url_patterns:
+        address = prefix + str(pattern.pattern)
+        if hasattr(pattern, "url_patterns"):
+            if not address.startswith(("admin", "accounts")):
+                yield from addresses(pattern, address)
+        elif pattern.pattern.converters:
+            yield address
+
+
+@pytest.fixture
+def owned():
+    """One of everything, by the names of the addresses' parameters; all owned by others than the stranger."""
+    given_organization("operator")
+    market = given_market()
+    seller, buyer = given_seller(market), given_money(given_organization("buyer"))
+    given_orders(seller, {"market": market, "side": "sell", "lots": 300, "price": 20})
+    [order] = given_orders(buyer, {"market": market, "side": "buy", "lots": 200, "price": 30})
+    advanced(market)
+    given_charges(charge_input(buyer, seller, scope=f"market:{market.pk}"))
+    with transaction.atomic():
+        issue_invoices(organization_id=buyer.pk, now=NOW)
+        issue_invoices(organization_id=seller.pk, now=NOW)
+    given_api(buyer)
+    capacity = given_capacity()
+    return {
+        "organization_id": buyer.pk,
+        "key_id": ApiKey.objects.get(organization=buyer).pk,
+        "deployment_id": capacity.deployment_id,
+        "capacity_id": capacity.pk,
+        "market_id": market.pk,
+        "auction_id": AuctionResult.objects.get().pk,
+        "order_id": order,
+        "contract_id": DeliveryContract.objects.get().pk,
+        "meter_id": given_meter(capacity.deployment).pk,
+        "slug_or_id": market.grade.slug,
+        "invoice": Invoice.objects.get(side="buyer").pk,
+        "statement": Invoice.objects.get(side="provider").pk,
+    }
+
+
+def filled(address, owned):
+    """The address with the ids of what others own; a new kind of parameter must be added to `owned`."""
+    document = owned["statement" if "statements/" in address else "invoice"]
+    known = owned | {"invoice_id": document, "document_id": document}
+    for name, value in known.items():
+        for kind in ("int", "uuid", "str"):
+            address = address.replace(f"<{kind}:{name}>", str(value))
+    assert "<" not in address, f"{address}: say in `owned` what stands for its parameter"
+    return "/" + address
+
+
+def test_a_strangers_key_finds_nothing_of_anybody_else(owned):
+    stranger = given_api(given_organization("both"))
+    for address in addresses():
+        if address in PUBLIC or not address.startswith("v1/"):
+            continue
+        path = filled(address, owned)
+        for method in METHODS:
+            answer = getattr(stranger, method)(path, {})
+            allowed = {400, 404, 405} if method != "get" else {404, 405}
+            assert answer.status_code in allowed, f"{method} {path}: {answer.status_code} {answer.content[:200]}"
+        assert Api().get(path).status_code in (401, 405), path
+        assert Api("ck_" + "x" * 43).get(path).status_code == 401, path
+
+
+def test_a_strangers_browser_finds_nothing_of_anybody_else(client, owned):
+    for address in addresses():
+        if address in PUBLIC or address.startswith("v1/"):
+            continue
+        path = filled(address, owned)
+        client.logout()
+        assert client.get(path).status_code == 302, path
+        client.force_login(given_user(given_organization("both")))
+        assert client.get(path).status_code == 404, path
+
+
+def test_what_is_public_names_nobody(owned):
+    for address in PUBLIC:
+        answer = Api().get(filled(address, owned))
+        assert answer.status_code == 200
+        assert "Buyer" not in answer.content.decode() or not address.startswith("v1/")
+
+
+def test_lists_hold_only_ones_own(owned):
+    stranger = given_api(given_organization("both"))
+    for path in (
+        "orders", "trades", "positions", "contracts", "deliveries", "meters", "aliases", "capacity", "deployments",
+        "invoices", "statements", "charges", "transfers", "events/rejected",
+    ):  # fmt: skip
+        answer = stranger.get(f"/v1/{path}")
+        assert answer.status_code == 200, f"{path}: {answer.content[:200]}"
+        assert answer.json()["items"] == [], path
