@@ -2,10 +2,13 @@
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection, transaction
 
 from core.audit import Check
 
@@ -23,6 +26,17 @@ def all_checks() -> list[tuple[str, Check]]:
     return found
 
 
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """Let all checks read the database as it was at one moment, while the exchange goes on."""
+    nested = connection.in_atomic_block
+    with transaction.atomic():
+        if not nested:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
+
+
 class Command(BaseCommand):
     """Exit status 1 when anything differs; `audit: clean` when nothing does."""
 
@@ -32,6 +46,14 @@ class Command(BaseCommand):
         parser.add_argument("--verbose", action="store_true", help="Name each check as it is made.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with one_moment():
+            differences = self._differences(verbose=options["verbose"])
+        if differences:
+            self.stderr.write(f"audit: {differences} differences")
+            raise SystemExit(1)
+        self.stdout.write("audit: clean")
+
+    def _differences(self, *, verbose: bool) -> int:
         differences = 0
         for app, (name, check) in all_checks():
             found = 0
@@ -41,10 +63,7 @@ class Command(BaseCommand):
                     self.stdout.write(str(finding))
             if found > MOST_SHOWN:
                 self.stdout.write(f"… and {found - MOST_SHOWN} more")
-            if options["verbose"]:
+            if verbose:
                 self.stdout.write(f"{app}: {name}: {found or 'clean'}")
             differences += found
-        if differences:
-            self.stderr.write(f"audit: {differences} differences")
-            raise SystemExit(1)
-        self.stdout.write("audit: clean")
+        return differences
