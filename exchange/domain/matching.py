@@ -229,16 +229,21 @@ class Matching:
         group = group_of(taker) if mode else 0
         got, left = 0, taker[OPEN]
         for key, queue in other.walk():
-            if key > limit or not self._low <= abs(key) <= self._high:
+            if key > limit:
                 break
+            outside = not self._low <= abs(key) <= self._high
             tips: list[tuple[Order, int]] = []  # icebergs that went to the end of the queue, and what they then hold
             for maker, held in chain(((maker, maker[OPEN]) for maker in queue if maker[OPEN]), tips):
                 own = mode and group_of(maker) == group
+                if not own and needs(maker) > left:
+                    continue  # it is passed by, and so is the collar that it lies beyond
+                if outside:
+                    return got
                 if own and mode == STP_DECREMENT:
                     left -= min(left, held)
                 elif own and mode != STP_OLDEST:
                     return got
-                elif not own and needs(maker) <= left:
+                elif not own:
                     extra = maker[EXTRA]
                     tip = held
                     if extra is not None and extra.display:
