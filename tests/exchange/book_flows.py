@@ -89,6 +89,12 @@ def careless_order(rng, number):
             rng.choice([1, 1, 2, 3, 4, 9]), rng.randint(-1, 2), rng.randint(0, 2**13), None)  # fmt: skip
 
 
+def crossed(book):
+    """Whether firm orders of the naive book could trade with each other."""
+    bids, asks = ([one.price for one in book.resting(side) if not one.conditional] for side in (BUY, SELL))
+    return bool(bids and asks) and max(bids) >= min(asks)
+
+
 def system_entry(rng, book, number):
     """What the exchange does by itself; what the present phase is waiting for is the likeliest."""
     kind = rng.choice([Kind.PHASE, Kind.EXPIRE, Kind.MASS_CANCEL, Kind.LEASE_EXPIRED, Kind.HALT, Kind.REFERENCE])
@@ -102,6 +108,8 @@ def system_entry(rng, book, number):
     rare = None
     if kind == Kind.PHASE:
         lots = int(rng.choice([Phase.CALL, Phase.CONTINUOUS, Phase.CONTINUOUS]))
+        if book.phase == Phase.UNCROSS and crossed(book):
+            lots = int(Phase.CALL)  # fills decided elsewhere may leave a crossed book: nobody opens on one
     elif kind == Kind.UNCROSS:
         price = rng.choice([0, MID + rng.randint(-SPREAD, SPREAD)])
         if rng.random() < 0.3:
