@@ -2,8 +2,11 @@
 
 from django.urls import path
 
-from exchange import views
 from exchange.api import capacity, contracts, markets, orders
+from exchange.views import capacity as capacity_pages
+from exchange.views import contracts as contract_pages
+from exchange.views import markets as market_pages
+from exchange.views import orders as order_pages
 
 api_urlpatterns = [
     path("capacity", capacity.Capacities.as_view()),
@@ -28,12 +31,12 @@ api_urlpatterns = [
 
 urlpatterns = [
     path(".well-known/ciyuan-keys.json", contracts.SigningKeys.as_view()),
-    path("", views.home, name="home"),
-    path("markets", views.markets, name="markets"),
-    path("markets/<int:market_id>", views.market, name="market"),
-    path("auctions", views.auctions, name="auctions"),
-    path("orders", views.orders, name="orders"),
-    path("capacity", views.capacity, name="capacity"),
-    path("contracts", views.contracts, name="contracts"),
-    path("contracts/<int:contract_id>", views.contract, name="contract"),
+    path("", market_pages.home, name="home"),
+    path("markets", market_pages.markets, name="markets"),
+    path("markets/<int:market_id>", market_pages.market, name="market"),
+    path("auctions", market_pages.auctions, name="auctions"),
+    path("orders", order_pages.orders, name="orders"),
+    path("capacity", capacity_pages.capacity, name="capacity"),
+    path("contracts", contract_pages.contracts, name="contracts"),
+    path("contracts/<int:contract_id>", contract_pages.contract, name="contract"),
 ]

@@ -1,4 +1,4 @@
-"""The exchange's pages: markets, auctions, orders, contracts."""
+"""Public pages of the exchange: the landing page, markets, past auctions."""
 
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
@@ -9,10 +9,8 @@ from django.views.decorators.http import require_GET
 from core import clock
 from core.templatetags.ciyuan import per_million, short_tokens
 from exchange import page_queries, queries
-from exchange.models import AuctionResult, ContractLot, Market
-from identity.access import Actor
-from identity.pages import page_actor, require_actor
-from providers.models import Capacity
+from exchange.models import AuctionResult, Market
+from identity.pages import page_actor
 
 PER_PAGE = 50
 
@@ -78,51 +76,6 @@ def auctions(request: HttpRequest) -> HttpResponse:
     return render(
         request, "exchange/auctions.html", {"page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))}
     )
-
-
-@require_GET
-@require_actor("read")
-def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """The organization's orders and what became of them."""
-    rows = queries.orders_of(actor).filter(organization_id=actor.organization_id).order_by("-pk")
-    page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
-    states = queries.order_states(page.object_list)
-    named = page_queries.markets_by_id({state.market_id for state in states})
-    return render(
-        request,
-        "exchange/orders.html",
-        {"page": page, "orders": [(state, named[state.market_id]) for state in states]},
-    )
-
-
-@require_GET
-@require_actor("read")
-def contracts(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """The organization's delivery contracts, as buyer and as provider."""
-    rows = queries.contracts_readable(actor).order_by("-pk")
-    return render(
-        request, "exchange/contracts.html", {"page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))}
-    )
-
-
-@require_GET
-@require_actor("read")
-def contract(request: HttpRequest, actor: Actor, contract_id: int) -> HttpResponse:
-    """One contract: what, when, from whom, at which prices."""
-    row = queries.contracts_readable(actor).filter(pk=contract_id).first()
-    if row is None:
-        raise Http404(_("There is no such contract."))
-    lots = ContractLot.objects.filter(contract=row).order_by("number")
-    return render(request, "exchange/contract.html", {"contract": row, "lots": lots})
-
-
-@require_GET
-@require_actor("read")
-def capacity(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """What the organization has published."""
-    rows = Capacity.objects.select_related("deployment", "grade").filter(provider_id=actor.organization_id)
-    page = Paginator(rows.order_by("-pk"), PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "exchange/capacity.html", {"page": page})
 
 
 def _sentences(auction: AuctionResult) -> list[str]:
