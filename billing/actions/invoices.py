@@ -106,7 +106,8 @@ def _drafts(waiting: Sequence[WaitingCharge], cycle: Cycle, now: datetime) -> tu
         batch = batch_of(cycle=cycle, scope=charge.scope, scope_is_settled=charge.scope in settled,
                          charged_at=charge.charged_at, now=now)
         if batch is not None:
-            groups.setdefault((row.side, batch, documented.get((row.side, charge.source_key))), []).append(row)
+            corrected = documented.get((row.side, charge.refers_to or charge.source_key))
+            groups.setdefault((row.side, batch, corrected), []).append(row)
     fee_vat = operator_organization().vat_rate_thousandths
     drafts: list[Draft] = []
     for (side, batch, refers_to_id), rows in groups.items():
@@ -116,8 +117,8 @@ def _drafts(waiting: Sequence[WaitingCharge], cycle: Cycle, now: datetime) -> tu
 
 
 def _documented(waiting: Iterable[WaitingCharge]) -> dict[tuple[str, str], int]:
-    """Return on which document each revised charge's first revision stands, by side and source key."""
-    keys = {row.charge.source_key for row in waiting if row.charge.revision}
+    """Return on which document each corrected charge's first revision stands, by side and source key."""
+    keys = {row.charge.refers_to or row.charge.source_key for row in waiting if row.charge.revision}
     rows = InvoiceCharge.objects.filter(charge__source_key__in=keys, charge__revision=0).values_list(
         "side", "charge__source_key", "line__invoice_id")
     return {(side, key): invoice_id for side, key, invoice_id in rows}

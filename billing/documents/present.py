@@ -169,8 +169,8 @@ class Presenter:
         if line.kind == "unused" and (full := self.full_price_micro(line)):
             share = percent(round_half_up(line.amount_micro * 1_000, full))
             about.append(self.say("take_or_pay", share=share))
-        if line.kind == "undelivered":
-            about.append(self.say("undelivered"))
+        if line.kind in ("undelivered", "disputed"):
+            about.append(self.say(line.kind))
         return [span(line.occurred_start, line.occurred_end), *(text for text in about if text)]
 
     @staticmethod

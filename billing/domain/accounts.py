@@ -28,6 +28,7 @@ class AccountKind(StrEnum):
     GIFT = "gift"                  # credit granted by the operator, spent before paid money
     PROMOTION = "promotion"        # what those grants cost the operator
     PAYOUT = "payout"              # money on its way to an organization's bank account
+    DISPUTE = "dispute"            # a provider's slice of a market's escrow, held back until a ruling
 
     __hash__ = str.__hash__  # Enum's own is written in Python, and every balance is found by it
 
@@ -86,6 +87,11 @@ def escrow(scope: str) -> AccountRef:
 def bond(organization_id: int, scope: str) -> AccountRef:
     """Return the account of a seller's security in one market."""
     return AccountRef(AccountKind.BOND, organization_id, scope)
+
+
+def dispute(organization_id: int, scope: str) -> AccountRef:
+    """Return the account of what is held back of a provider's deliveries in one market until a ruling."""
+    return AccountRef(AccountKind.DISPUTE, organization_id, scope)
 
 
 def fee(scope: str) -> AccountRef:

@@ -24,6 +24,7 @@ class ChargeKind(StrEnum):
     UNUSED = "unused"            # available and not used: what take-or-pay keeps of the lot's price
     UNDELIVERED = "undelivered"  # not made available: costs nothing, and says so
     OVERAGE = "overage"          # usage beyond the contract, at list price
+    DISPUTED = "disputed"        # held back while the meters disagree: charged to nobody until a ruling
     LIST = "list"                # usage without contract, rated from a price book
     TRADING_DIFFERENCE = "trading_difference"  # what buying and reselling gave or took
     PENALTY = "penalty"          # for failing to deliver
@@ -40,7 +41,8 @@ class ChargeKind(StrEnum):
 
 
 TAXED = frozenset({
-    ChargeKind.USED, ChargeKind.UNUSED, ChargeKind.UNDELIVERED, ChargeKind.OVERAGE, ChargeKind.LIST})
+    ChargeKind.USED, ChargeKind.UNUSED, ChargeKind.UNDELIVERED, ChargeKind.OVERAGE, ChargeKind.LIST,
+    ChargeKind.DISPUTED})
 EXACT = frozenset({ChargeKind.USED, ChargeKind.OVERAGE})
 
 

@@ -15,7 +15,17 @@ from billing.actions import ledger
 from billing.actions.charges import push_charges
 from billing.actions.sweep import sweep_market
 from billing.domain import principal
-from billing.domain.accounts import AccountRef, available, bond, default_fund, escrow, receivable, revenue, rounding
+from billing.domain.accounts import (
+    AccountRef,
+    available,
+    bond,
+    default_fund,
+    dispute,
+    escrow,
+    receivable,
+    revenue,
+    rounding,
+)
 from billing.domain.charges import ChargeInput, ChargeKind
 from billing.domain.postings import Posting, Stage
 from core.errors import Conflict
@@ -45,6 +55,7 @@ CHARGE_KINDS = {
     LineKind.USED: ChargeKind.USED,
     LineKind.UNUSED: ChargeKind.UNUSED,
     LineKind.UNDELIVERED: ChargeKind.UNDELIVERED,
+    LineKind.DISPUTED: ChargeKind.DISPUTED,
     LineKind.OVERAGE: ChargeKind.OVERAGE,
     LineKind.UNCHARGED: ChargeKind.OVERAGE,
 }
@@ -306,6 +317,7 @@ def _postings(one: _Due, before: Settlement | None, after: Settlement, revision:
         (Pot.BOND, "compensation", security, cover),
         (Pot.DEFAULT_FUND, "surplus", default_fund(), (revenue(),)),
         (Pot.ROUNDING, "rounding", rounding(one.scope), ()),
+        (Pot.DISPUTE, "dispute", dispute(provider, one.scope), ()),
     ]
     for pot, kind, account, fallbacks in parts:
         amount = gains.get(pot, 0)

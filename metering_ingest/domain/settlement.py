@@ -42,12 +42,17 @@ class Lot:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentUsage:
-    """What one deployment delivered on a contract, and the list price at which its overage is charged."""
+    """
+    What one deployment delivered on a contract, and the list price at which its overage is charged.
+
+    `disputed_micro_st` comes on top of `work_micro_st`: what the meters disagree about and nobody has ruled on yet.
+    """
 
     deployment_id: int
     work_micro_st: int
     list_price_nano: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
+    disputed_micro_st: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class LineKind(StrEnum):
     USED = "used"
     UNUSED = "unused"
     UNDELIVERED = "undelivered"
+    DISPUTED = "disputed"
     OVERAGE = "overage"
     UNCHARGED = "uncharged"
 
@@ -77,6 +83,7 @@ class Pot(StrEnum):
     PROVIDER = "provider"
     FEE = "fee"
     BOND = "bond"
+    DISPUTE = "dispute"
     DEFAULT_FUND = "default_fund"
     ROUNDING = "rounding"
 
@@ -88,7 +95,7 @@ class Line:
 
     `buyer_amount_micro` is what the buyer bears for them in all, `seller_amount_micro` what the provider gets before
     its fee, `refund_micro` what comes back to the buyer, `bond_micro` what the provider's bond adds to that
-    (negative: what the escrow leaves over for the default fund).
+    (negative: what the escrow leaves over for the default fund), `held_micro` what of the escrow waits for a ruling.
     """
 
     kind: LineKind
@@ -102,6 +109,7 @@ class Line:
     fee_micro: int = 0
     refund_micro: int = 0
     bond_micro: int = 0
+    held_micro: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -134,6 +142,8 @@ class Settlement:
 
 def line_gains(line: Line) -> dict[Pot, int]:
     """Return what each pot gains by one line; the gains add up to zero."""
+    if line.kind is LineKind.DISPUTED:
+        return {Pot.ESCROW: -line.held_micro, Pot.DISPUTE: line.held_micro}
     provider = line.seller_amount_micro - line.fee_micro
     if line.kind in (LineKind.OVERAGE, LineKind.UNCHARGED):
         return {Pot.BUYER: -line.buyer_amount_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro}
@@ -155,34 +165,32 @@ def settle(
         delivered, so at most the unused rest counts.
     :raises ValueError: for a negative quantity.
     """
-    quantities = [undelivered_tokens, *(u.work_micro_st for u in usage), *(lot.quantity_tokens for lot in lots)]
+    quantities = [
+        undelivered_tokens, *(u.work_micro_st for u in usage), *(u.disputed_micro_st for u in usage),
+        *(lot.quantity_tokens for lot in lots),
+    ]  # fmt: skip
     if min(quantities) < 0:
         raise ValueError("quantities are never negative")
     cheapest_first = sorted(lots, key=lambda lot: (lot.buyer_price_nano, lot.seller_price_nano, lot.number))
-    lines: list[Line] = []
     left = {lot.number: lot.quantity_micro_st for lot in cheapest_first}
+    by_deployment = sorted(usage, key=lambda u: u.deployment_id)
+    # What is agreed takes its lots before what is not: a dispute never makes the undisputed part dearer.
+    agreed = [_take(cheapest_first, left, used.work_micro_st) for used in by_deployment]
+    disputed = [_take(cheapest_first, left, used.disputed_micro_st) for used in by_deployment]
 
+    lines: list[Line] = []
+    held: list[Line] = []
     beyond = []
-    waiting = iter(cheapest_first)
-    lot = next(waiting, None)
-    for used in sorted(usage, key=lambda u: u.deployment_id):
-        parts: list[tuple[Lot | None, int]] = []
-        work = used.work_micro_st
-        while work and lot is not None:
-            take = min(work, left[lot.number])
-            if take:
-                parts.append((lot, take))
-                left[lot.number] -= take
-                work -= take
-            if not left[lot.number]:
-                lot = next(waiting, None)
-        if work:
-            parts.append((None, work))
-        for (part_lot, quantity), tokens in zip(parts, _split_tokens(used.tokens, [q for _, q in parts]), strict=True):
-            if part_lot is None:
+    for used, parts, waiting in zip(by_deployment, agreed, disputed, strict=True):
+        split = iter(_split_tokens(used.tokens, [quantity for _, quantity in (*parts, *waiting)]))
+        for lot, quantity in parts:
+            tokens = next(split)
+            if lot is None:
                 beyond.append((used, quantity, tokens))
             else:
-                lines.append(_used(part_lot, used.deployment_id, quantity, tokens, terms))
+                lines.append(_used(lot, used.deployment_id, quantity, tokens, terms))
+        held += [_disputed(lot, used.deployment_id, quantity, next(split)) for lot, quantity in waiting]
+    lines += held
 
     undelivered = min(undelivered_tokens * MICRO_PER_TOKEN, sum(left.values()))
     rest: list[Line] = []
@@ -199,12 +207,35 @@ def settle(
     return Settlement(tuple(lines), sum(lot.escrow_micro for lot in lots))
 
 
+def _take(lots: Sequence[Lot], left: dict[int, int], work: int) -> list[tuple[Lot | None, int]]:
+    """Take work off what is left of the lots, in their order; what they have not got is a part without lot."""
+    parts: list[tuple[Lot | None, int]] = []
+    for lot in lots:
+        taken = min(work, left[lot.number])
+        if taken:
+            parts.append((lot, taken))
+            left[lot.number] -= taken
+            work -= taken
+    return [*parts, (None, work)] if work else parts
+
+
 def _used(lot: Lot, deployment_id: int, quantity: int, tokens: Mapping[str, int], terms: Terms) -> Line:
     seller = work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano)
     return Line(
         LineKind.USED, lot.number, deployment_id, quantity, lot.buyer_price_nano, lot.seller_price_nano,
         buyer_amount_micro=work_cost_micro(work_micro_st=quantity, price_nano=lot.buyer_price_nano),
         seller_amount_micro=seller, fee_micro=share_micro(seller, terms.fee_thousandths), tokens=tokens,
+    )  # fmt: skip
+
+
+def _disputed(lot: Lot | None, deployment_id: int, quantity: int, tokens: Mapping[str, int]) -> Line:
+    """Nobody pays or gets anything yet; what the escrow holds for it waits. Beyond the lots nothing is held."""
+    if lot is None:
+        return Line(LineKind.DISPUTED, None, deployment_id, quantity, 0, 0, 0, 0, tokens=tokens)
+    return Line(
+        LineKind.DISPUTED, lot.number, deployment_id, quantity, lot.buyer_price_nano, lot.seller_price_nano,
+        buyer_amount_micro=0, seller_amount_micro=0, tokens=tokens,
+        held_micro=work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano),
     )  # fmt: skip
 
 

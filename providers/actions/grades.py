@@ -66,6 +66,7 @@ class GradeTerms:
     call_closes_before_seconds: int = 3_600
     gate_closes_before_seconds: int = 900
     reference_price_nano: int | None = None
+    meter_tolerance_thousandths: int = 20
 
 
 def publish_grade(*, terms: GradeTerms, now: datetime, actor: Actor | None = None) -> tuple[Grade, bool]:
@@ -133,6 +134,7 @@ CHANGEABLE = (
     "call_closes_before_seconds",
     "gate_closes_before_seconds",
     "reference_price_nano",
+    "meter_tolerance_thousandths",
     "status",
 )
 
@@ -164,6 +166,7 @@ def check_changes(grade: Grade, changes: Mapping[str, Any]) -> dict[str, Any]:
     if "window_schedule" in values:
         values["window_schedule"] = read_schedule(values["window_schedule"])
     after = {name: values.get(name, getattr(grade, name)) for name in CHANGEABLE}
+    _within("meter_tolerance_thousandths", after["meter_tolerance_thousandths"], 0, 1_000)
     if after["status"] not in Grade.Status.values:
         raise BadGrade(f"status is one of {', '.join(Grade.Status.values)}.", field="status")
     _check_running(
@@ -209,6 +212,7 @@ def _check_terms(terms: GradeTerms) -> None:
     _within("take_or_pay_thousandths", terms.take_or_pay_thousandths, 0, 1_000)
     _within("cached_share_thousandths", terms.cached_share_thousandths, 0, 1_000)
     _within("grace_seconds", terms.grace_seconds, 0, MAX_DAYS_SECONDS)
+    _within("meter_tolerance_thousandths", terms.meter_tolerance_thousandths, 0, 1_000)
     _within("tick_nano", terms.tick_nano, 1, 10**15)
     _within("min_order_tokens", terms.min_order_tokens, LOT_TOKENS, 10**15)
     if terms.min_order_tokens % LOT_TOKENS:

@@ -142,6 +142,7 @@ class RunningIn(StrictSerializer):
     call_closes_before_seconds = serializers.IntegerField(required=False)
     gate_closes_before_seconds = serializers.IntegerField(required=False)
     reference_price = PriceField(required=False, allow_null=True)
+    meter_tolerance_thousandths = serializers.IntegerField(required=False)
 
 
 class GradeChangeIn(RunningIn):
@@ -197,6 +198,7 @@ class GradeOut(serializers.Serializer[Any]):
     gate_closes_before_seconds = serializers.IntegerField()
     reference_price = serializers.CharField(allow_null=True)
     reference_price_per_million = serializers.CharField(allow_null=True)
+    meter_tolerance_thousandths = serializers.IntegerField()
     status = serializers.CharField()
 
 
@@ -251,7 +253,7 @@ SAME = (
     "slug", "name", "name_zh", "precisions", "service_class", "region", "data_terms", "standard_version",
     "max_context_tokens", "max_output_tokens", "take_or_pay_thousandths", "cached_share_thousandths", "grace_seconds",
     "mode", "margin_rule", "window_schedule", "call_opens_before_seconds", "call_closes_before_seconds",
-    "gate_closes_before_seconds", "status",
+    "gate_closes_before_seconds", "meter_tolerance_thousandths", "status",
 )  # fmt: skip
 
 

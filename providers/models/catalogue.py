@@ -147,6 +147,9 @@ class Grade(models.Model):
     call_closes_before_seconds = models.IntegerField(default=3_600)
     gate_closes_before_seconds = models.IntegerField(default=900)
     reference_price_nano = models.BigIntegerField(null=True, blank=True)
+    meter_tolerance_thousandths = models.PositiveSmallIntegerField(
+        default=20, help_text="How far apart the meters of an hour may be before the difference is held back."
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
     created_at = models.DateTimeField()
 
@@ -156,6 +159,9 @@ class Grade(models.Model):
             models.CheckConstraint(
                 name="grade_shares_are_shares",
                 condition=Q(take_or_pay_thousandths__lte=1_000, cached_share_thousandths__lte=1_000),
+            ),
+            models.CheckConstraint(
+                name="grade_meter_tolerance_is_a_share", condition=Q(meter_tolerance_thousandths__lte=1_000)
             ),
             models.CheckConstraint(
                 name="grade_limits_positive",

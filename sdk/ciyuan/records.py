@@ -161,6 +161,7 @@ class Grade(Record):
     tick: Decimal
     min_order: int
     reference_price: Decimal | None
+    meter_tolerance_thousandths: int
 
 
 class Deployment(Record):

@@ -20,7 +20,7 @@ def test_all_used_pays_the_seller() -> None:
     ]
     assert result.pots() == {
         Pot.ESCROW: -3_000, Pot.PROVIDER: 2_940, Pot.FEE: 60, Pot.BUYER: 0, Pot.BOND: 0, Pot.DEFAULT_FUND: 0,
-        Pot.ROUNDING: 0,
+        Pot.DISPUTE: 0, Pot.ROUNDING: 0,
     }  # fmt: skip
 
 
@@ -38,6 +38,19 @@ def test_undelivered_tokens_return_the_buyers_price_with_the_bond() -> None:
     cheap = Lot(1, 1_000, buyer_price_nano=2_000, seller_price_nano=3_000)
     pots = settle([cheap], [], terms=Terms(1_000), undelivered_tokens=1_000).pots()
     assert (pots[Pot.BUYER], pots[Pot.DEFAULT_FUND], pots[Pot.PROVIDER]) == (2_000, 1_000, 0)
+
+
+def test_what_is_disputed_waits_with_its_escrow_and_a_ruling_moves_only_that() -> None:
+    lots, terms = [LOT], Terms(take_or_pay_thousandths=0, fee_thousandths=20)
+    waiting = settle(lots, [used(900, disputed_micro_st=60 * MICRO_PER_TOKEN)], terms=terms)
+    assert [(line.kind, line.quantity_micro_st // MICRO_PER_TOKEN, line.held_micro) for line in waiting.lines] == [
+        ("used", 900, 0), ("disputed", 60, 180), ("unused", 40, 0),
+    ]  # fmt: skip
+    assert (waiting.pots()[Pot.DISPUTE], waiting.pots()[Pot.BUYER], waiting.pots()[Pot.ESCROW]) == (180, 120, -3_000)
+    for_provider = difference(waiting, settle(lots, [used(960)], terms=terms))
+    assert for_provider == {Pot.DISPUTE: -180, Pot.PROVIDER: 176, Pot.FEE: 4}
+    for_buyer = difference(waiting, settle(lots, [used(900)], terms=terms))
+    assert for_buyer == {Pot.DISPUTE: -180, Pot.BUYER: 180}
 
 
 def test_usage_takes_the_cheapest_lots_first_and_then_list_price_up_to_the_limit() -> None:
@@ -65,9 +78,10 @@ usage_of = st.lists(
         st.integers(0, 20_000 * 10**9),
         st.integers(0, 10**7),
         st.dictionaries(st.sampled_from("abc"), st.integers(0, 10**9)),
+        st.sampled_from([0, 0, 1, 5 * 10**11, 10**13]),
     ),
     max_size=4,
-).map(lambda rows: [DeploymentUsage(i + 1, work, price, tokens) for i, (work, price, tokens) in enumerate(rows)])
+).map(lambda rows: [DeploymentUsage(i + 1, *row) for i, row in enumerate(rows)])
 terms_of = st.builds(Terms, st.integers(0, 1_000), st.integers(0, 200), st.sampled_from([0, 1, 1_000, 10**9, 10**15]))
 
 
@@ -87,8 +101,8 @@ def test_escrow_ends_at_zero_and_nobody_is_paid_from_anothers_money(lots, usage,
         )
     for use in usage:
         mine = [line for line in result.lines if line.deployment_id == use.deployment_id]
-        assert sum(line.quantity_micro_st for line in mine) == use.work_micro_st
-        if use.work_micro_st:
+        assert sum(line.quantity_micro_st for line in mine) == use.work_micro_st + use.disputed_micro_st
+        if mine:
             assert {n: sum(line.tokens.get(n, 0) for line in mine) for n in use.tokens} == dict(use.tokens)
     # The buyer never pays beyond its limit nor gets back more than it paid; the bond covers only price differences.
     paid = sum(cost_micro(tokens=lot.quantity_tokens, price_nano=lot.buyer_price_nano) for lot in lots)
