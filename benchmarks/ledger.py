@@ -42,9 +42,10 @@ def movements(size, sources):
 
 def main():
     from billing.actions.copy import COPY, TYPES
-    from billing.actions.ledger import booking_day, post_all
+    from billing.actions.ledger import post_all
     from billing.domain.accounts import available, bank
     from billing.domain.postings import Posting, Stage
+    from core.periods import shanghai_date
     from identity.models import Organization
 
     print(environment())
@@ -66,7 +67,7 @@ def main():
                 stream.write_row(row)
 
     def rows_of(size):
-        day = booking_day(now)
+        day = shanghai_date(now)
         return [(p.id, 1, 2, p.amount_micro, 0, None, now, day, 0, p.kind, p.key, "")
                 for p in movements(size, buyers).postings()]
 

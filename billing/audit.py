@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
 from core.audit import Check, Finding
 from core.money import format_yuan, work_cost_micro
 
@@ -208,4 +209,6 @@ CHECKS: list[Check] = [
     ("invoices-are-charges-and-rounding", invoices_are_charges_and_rounding),
     ("every-charge-has-its-document", every_charge_has_its_document),
     ("numbers-have-no-gaps", numbers_have_no_gaps),
+    ("the-journal-is-sealed", the_journal_is_sealed),
+    ("day-balances-are-transfers", day_balances_are_transfers),
 ]

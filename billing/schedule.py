@@ -6,4 +6,5 @@ from typing import Any
 BEAT: dict[str, dict[str, Any]] = {
     "issue-due-invoices": {"task": "billing.tasks.issue_due_invoices", "schedule": timedelta(seconds=5)},
     "sweep-settled-markets": {"task": "billing.tasks.sweep_settled_markets", "schedule": timedelta(minutes=1)},
+    "seal-journal": {"task": "billing.tasks.seal_journal", "schedule": timedelta(minutes=5)},
 }

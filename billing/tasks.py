@@ -6,8 +6,9 @@ from functools import partial
 from celery import shared_task
 from django.db import DatabaseError
 
-from billing import queries
+from billing import journal_queries, queries
 from billing.actions.invoices import issue_invoices
+from billing.actions.journal import close_day, seal_day
 from billing.actions.sweep import sweep_market
 from core import clock
 from core.transactions import durable
@@ -32,3 +33,14 @@ def sweep_settled_markets() -> int:
     """Sweep what later revisions brought into the collecting accounts of markets that are settled."""
     scopes = queries.scopes_to_sweep()
     return sum(durable(partial(sweep_market, scope=scope, now=clock.now())) for scope in scopes)
+
+
+@shared_task
+def seal_journal() -> int:
+    """Close and seal the days that are over, in order; a day closed by another worker is sealed by whoever comes."""
+    sealed = 0
+    for day in journal_queries.days_to_seal(clock.now()):
+        durable(partial(close_day, day=day, now=clock.now()))
+        durable(partial(seal_day, day=day, now=clock.now()))
+        sealed += 1
+    return sealed

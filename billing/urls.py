@@ -1,9 +1,12 @@
 """Addresses of billing."""
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import charges, invoices, ledger
+from billing.api import charges, invoices, journal, ledger
+from core.api.converters import DayConverter
+
+register_converter(DayConverter, "isodate")
 
 
 def documents(name: str, side: str) -> list[URLPattern]:
@@ -24,11 +27,18 @@ api_urlpatterns = [
     path("transfers", ledger.Transfers.as_view()),
     path("deposits", ledger.Deposits.as_view()),
     path("charges", charges.Charges.as_view()),
+    path("journal", journal.Journal.as_view()),
+    path("journal/<isodate:day>.csv", journal.JournalDay.as_view()),
+    path("trial-balance", journal.TrialBalance.as_view()),
+    path("trial-balance.csv", journal.TrialBalanceCsv.as_view()),
+    path("account-statement", journal.Statement.as_view()),
+    path("account-statement.csv", journal.StatementCsv.as_view()),
     *documents("invoices", "buyer"),
     *documents("statements", "provider"),
 ]
 
 urlpatterns = [
+    path(".well-known/ciyuan-journal.json", journal.JournalKeys.as_view()),
     path("invoices", views.invoices, name="invoices"),
     path("invoices/<int:document_id>", views.invoice, name="invoice"),
     path("invoices/<int:document_id>.pdf", views.invoice_file, {"suffix": "pdf"}, name="invoice-pdf"),

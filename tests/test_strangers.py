@@ -76,6 +76,7 @@ def owned():
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
         "invoice": Invoice.objects.get(side="buyer").pk,
+        "day": "2026-11-20",
         "statement": Invoice.objects.get(side="provider").pk,
     }
 
@@ -85,7 +86,7 @@ def filled(address, owned):
     document = owned["statement" if "statements/" in address else "invoice"]
     known = owned | {"invoice_id": document, "document_id": document}
     for name, value in known.items():
-        for kind in ("int", "uuid", "str"):
+        for kind in ("int", "uuid", "str", "isodate"):
             address = address.replace(f"<{kind}:{name}>", str(value))
     assert "<" not in address, f"{address}: say in `owned` what stands for its parameter"
     return "/" + address

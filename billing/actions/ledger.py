@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 
 from billing.actions import copy
+from billing.actions.journal import open_day
 from billing.domain.accounts import AccountRef
 from billing.domain.bulk import Bulk, check_bulk, net_bulk
 from billing.domain.postings import Delta, Posting, add, check_all, net, split, touched
@@ -21,7 +22,6 @@ from billing.models.ledger import RANDOM_ID, Transfer
 from core.errors import Conflict
 from core.ids import new_id
 from core.money import format_yuan
-from core.periods import shanghai_date
 from core.transactions import assert_in_transaction, sqlstate
 
 UNIQUE_VIOLATION = "23505"
@@ -92,23 +92,25 @@ def post_all(postings: Sequence[Posting], *, now: datetime, bulks: Sequence[Bulk
     check_all(postings)
     for bulk in bulks:
         check_bulk(bulk)
+    day = open_day(now)  # before the accounts: whoever waits for a closing day holds none of them
     given = [posting if posting.id else posting._replace(id=new_id()) for posting in postings]
     changed = touched(given).union(*map(net_bulk, bulks))
     ids = _ensure(changed.union([posting.credit for posting in given], *(bulk.accounts for bulk in bulks)))
     balances = _lock(ids, changed)
     try:
         with transaction.atomic():  # so that a caller may catch a refusal and go on
-            _book(given, bulks, balances, ids, now)
+            _book(given, bulks, balances, ids, now, day)
         return [posting.id for posting in given if posting.id]
     except IntegrityError as error:
         if sqlstate(error) != UNIQUE_VIOLATION:
             raise
     one_by_one = [*postings, *(posting for bulk in bulks for posting in bulk.postings())]
-    return _book_the_missing(one_by_one, balances, ids, now)[: len(postings)]
+    return _book_the_missing(one_by_one, balances, ids, now, day)[: len(postings)]
 
 
 def _book_the_missing(
-    postings: Sequence[Posting], balances: dict[AccountRef, Balance], ids: dict[AccountRef, int], now: datetime
+    postings: Sequence[Posting], balances: dict[AccountRef, Balance], ids: dict[AccountRef, int], now: datetime,
+    day: date,
 ) -> list[UUID]:
     """Some are booked already: check that they say the same, and book the rest."""
     known = _booked(postings)
@@ -124,17 +126,16 @@ def _book_the_missing(
         else:
             raise TransferKeyReused(posting.key)
     with transaction.atomic():
-        _book(fresh, (), balances, ids, now)
+        _book(fresh, (), balances, ids, now, day)
     return answer
 
 
 def _book(
     postings: Sequence[Posting], bulks: Sequence[Bulk], balances: dict[AccountRef, Balance],
-    ids: dict[AccountRef, int], now: datetime,
+    ids: dict[AccountRef, int], now: datetime, day: date,
 ) -> None:
     """Insert rows and change balances; the accounts are locked."""
     deltas: dict[AccountRef, Delta] = {}
-    day = booking_day(now)
     for bulk in bulks:
         copy.insert_bulk(bulk, ids, booked_at=now, booked_on=day)
         deltas = add(deltas, net_bulk(bulk))
@@ -166,11 +167,6 @@ def _pay(
         if posting.fallbacks:
             parts += [part if part.id else part._replace(id=new_id()) for part in split(posting, free)]
     return parts
-
-
-def booking_day(now: datetime) -> date:
-    """Return the day in whose journal a transfer of `now` stands."""
-    return shanghai_date(now)
 
 
 _UPDATE = """

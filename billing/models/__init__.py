@@ -10,6 +10,7 @@ from billing.models.invoices import (
     InvoiceState,
     InvoiceTax,
 )
+from billing.models.journal import ClosedDay, DayBalance, DaySeal, JournalKey
 from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
 
@@ -17,6 +18,9 @@ __all__ = [
     "Account",
     "BillingProfile",
     "Charge",
+    "ClosedDay",
+    "DayBalance",
+    "DaySeal",
     "Deposit",
     "DocumentSeries",
     "Invoice",
@@ -25,6 +29,7 @@ __all__ = [
     "InvoicePayment",
     "InvoiceState",
     "InvoiceTax",
+    "JournalKey",
     "SettledScope",
     "Transfer",
     "WaitingCharge",

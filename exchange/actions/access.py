@@ -5,19 +5,14 @@ Private keys are stored encrypted with a key that SECRET_KEY gives. After a chan
 read any more and a new one is made; their public halves stay published until the tokens that they signed are over.
 """
 
-import base64
-import hashlib
-import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
-from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from django.conf import settings
 from django.db import connection
 
+from core.signing import as_jwk, new_key, readable
 from core.transactions import assert_in_transaction
 from exchange.models import ContractDeployment, DeliveryContract, SigningKey
 
@@ -30,13 +25,7 @@ def rotate_signing_key(*, now: datetime) -> SigningKey:
     """Make a new signing key; the ones before it sign nothing any more."""
     assert_in_transaction()
     SigningKey.objects.filter(retired_at__isnull=True).update(retired_at=now)
-    private = Ed25519PrivateKey.generate()
-    return SigningKey.objects.create(
-        kid=secrets.token_hex(8),
-        public_key=private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
-        private_key=_fernet().encrypt(private.private_bytes_raw()),
-        created_at=now,
-    )
+    return SigningKey.objects.create(created_at=now, **new_key()._asdict())
 
 
 def access_token(*, contract: DeliveryContract, served: ContractDeployment, now: datetime) -> str:
@@ -68,14 +57,7 @@ def published_keys(now: datetime) -> list[dict[str, str]]:
     """Return the public keys that may have signed tokens still in use, as JWKs."""
     rows = SigningKey.objects.order_by("-pk")
     return [
-        {
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "use": "sig",
-            "alg": "EdDSA",
-            "kid": row.kid,
-            "x": base64.urlsafe_b64encode(bytes(row.public_key)).rstrip(b"=").decode(),
-        }
+        as_jwk(row.kid, bytes(row.public_key))
         for row in rows
         if row.retired_at is None or now < row.retired_at + PUBLISHED_AFTER_RETIREMENT
     ]
@@ -98,12 +80,5 @@ def _readable_key() -> tuple[SigningKey, Ed25519PrivateKey] | None:
     row = SigningKey.objects.filter(retired_at__isnull=True).order_by("-pk").first()
     if row is None:
         return None
-    try:
-        return row, Ed25519PrivateKey.from_private_bytes(_fernet().decrypt(bytes(row.private_key)))
-    except InvalidToken:
-        return None
-
-
-def _fernet() -> Fernet:
-    digest = hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32, person=b"ciyuan-signing").digest()
-    return Fernet(base64.urlsafe_b64encode(digest))
+    private = readable(bytes(row.private_key))
+    return None if private is None else (row, private)

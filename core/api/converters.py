@@ -1,0 +1,15 @@
+"""Kinds of values in addresses."""
+
+from datetime import date
+
+
+class DayConverter:
+    """A day, as in 2026-11-20."""
+
+    regex = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+    def to_python(self, value: str) -> date:
+        return date.fromisoformat(value)  # a ValueError here is Django's "no such address"
+
+    def to_url(self, value: date) -> str:
+        return value.isoformat()
