@@ -7,6 +7,7 @@ from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
+from exchange.views import ticket
 
 api_urlpatterns = [
     path("capacity", capacity.Capacities.as_view()),
@@ -34,8 +35,13 @@ urlpatterns = [
     path("", market_pages.home, name="home"),
     path("markets", market_pages.markets, name="markets"),
     path("markets/<int:market_id>", market_pages.market, name="market"),
+    path("markets/<int:market_id>/live", market_pages.market_live, name="market-live"),
+    path("markets/<int:market_id>/estimate", ticket.estimate, name="order-estimate"),
+    path("markets/<int:market_id>/orders", ticket.place, name="order-place"),
+    path("markets/<int:market_id>/cancel", ticket.cancel_all, name="order-cancel-all"),
     path("auctions", market_pages.auctions, name="auctions"),
     path("orders", order_pages.orders, name="orders"),
+    path("orders/<uuid:order_id>/cancel", ticket.cancel, name="order-cancel"),
     path("capacity", capacity_pages.capacity, name="capacity"),
     path("contracts", contract_pages.contracts, name="contracts"),
     path("contracts/<int:contract_id>", contract_pages.contract, name="contract"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
+from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -16,8 +17,8 @@ from django.views.decorators.http import require_POST
 from core import clock
 from core.errors import Forbidden
 from identity.access import Actor
-from identity.models import User
-from identity.queries import actor_for_user
+from identity.models import Membership, User
+from identity.queries import actor_for_user, actor_of, memberships_of
 
 P = ParamSpec("P")
 SESSION_KEY = "organization_id"
@@ -28,7 +29,17 @@ def page_actor(request: HttpRequest) -> Actor | None:
     if not isinstance(request.user, User):
         return None
     chosen = request.session.get(SESSION_KEY)
-    return actor_for_user(request.user, chosen) or actor_for_user(request.user, None)
+    memberships = _memberships(request)
+    return actor_of(memberships, chosen) or actor_of(memberships, None)
+
+
+def _memberships(request: HttpRequest) -> list[Membership]:
+    """Return the visitor's memberships, read once a request."""
+    known: list[Membership] | None = getattr(request, "_memberships", None)
+    if known is None:
+        known = memberships_of(cast(User, request.user))
+        request._memberships = known  # type: ignore[attr-defined]
+    return known
 
 
 def require_actor(
@@ -45,7 +56,7 @@ def require_actor(
         @wraps(view)
         def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
-                return redirect_to_login(request.get_full_path())
+                return redirect_to_login(_page_of(request))
             actor = page_actor(request)
             if actor is None:
                 raise PermissionDenied(_("Your account belongs to no organization yet. Ask its owner to add you."))
@@ -60,6 +71,14 @@ def require_actor(
     return decorate
 
 
+def _page_of(request: HttpRequest) -> str:
+    """Return the page to come back to after sign-in: a form's own page, for what it sends has no page."""
+    if request.method == "GET":
+        return request.get_full_path()
+    page = urlsplit(request.headers.get("Referer", ""))
+    return page.path if page.path and page.netloc == request.get_host() else "/"
+
+
 def page_context(request: HttpRequest) -> dict[str, Any]:
     """Give every template the actor, the organizations to switch to, the navigation and the product's time."""
     context: dict[str, Any] = {
@@ -69,9 +88,8 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
         "product_speed": clock.speed(),
     }
     if isinstance(getattr(request, "user", None), User):
-        user = cast(User, request.user)
         context["actor"] = page_actor(request)
-        context["memberships"] = list(user.memberships.select_related("organization").order_by("created_at", "id"))
+        context["memberships"] = _memberships(request)
     context["navigation"] = [
         {
             "href": href,

@@ -6,7 +6,7 @@ from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
 from billing.models import Invoice
-from exchange.models import AuctionResult, DeliveryContract
+from exchange.models import AuctionResult, Command, DeliveryContract
 from identity.models import ApiKey
 from tests.billing.given import charge_input, given_charges
 from tests.given import (
@@ -34,6 +34,14 @@ PUBLIC = {
     "v1/auctions/<int:auction_id>",
     "v1/auctions/<int:auction_id>/book",
     "markets/<int:market_id>",
+    "markets/<int:market_id>/live",
+}
+#: Pages of everybody's things that a member's form asks for or sends to; a visitor is asked to sign in.
+FOR_MEMBERS = {
+    "markets/<int:market_id>/estimate",
+    "markets/<int:market_id>/orders",
+    "markets/<int:market_id>/cancel",
+    "orders/<uuid:order_id>/cancel",
 }
 METHODS = ("get", "post", "patch", "delete", "put")
 
@@ -108,13 +116,24 @@ def test_a_strangers_key_finds_nothing_of_anybody_else(owned):
 
 def test_a_strangers_browser_finds_nothing_of_anybody_else(client, owned):
     for address in addresses():
-        if address in PUBLIC or address.startswith("v1/"):
+        if address in PUBLIC | FOR_MEMBERS or address.startswith("v1/"):
             continue
         path = filled(address, owned)
         client.logout()
         assert client.get(path).status_code == 302, path
         client.force_login(given_user(given_organization("both")))
         assert client.get(path).status_code == 404, path
+
+
+def test_forms_ask_a_visitor_to_sign_in_and_let_a_stranger_change_nothing(client, owned):
+    before = Command.objects.count()
+    for address in FOR_MEMBERS:
+        path = filled(address, owned)
+        client.logout()
+        assert {client.get(path).status_code, client.post(path).status_code} <= {302, 405}, path
+        client.force_login(given_user(given_organization("both")))
+        assert {client.get(path).status_code, client.post(path).status_code} <= {200, 302, 405, 422}, path
+    assert Command.objects.count() == before
 
 
 def test_what_is_public_names_nobody(owned):

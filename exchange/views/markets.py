@@ -3,14 +3,12 @@
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from core import clock
-from core.templatetags.ciyuan import per_million, short_tokens
-from exchange import page_queries, queries
-from exchange.models import AuctionResult, Market
-from identity.pages import page_actor
+from exchange import page_queries
+from exchange.models import Market
+from exchange.views import market_page
 
 PER_PAGE = 50
 
@@ -48,25 +46,19 @@ def markets(request: HttpRequest) -> HttpResponse:
 def market(request: HttpRequest, market_id: int) -> HttpResponse:
     """One market: at what price does it clear, and why?"""
     row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
-    auction = AuctionResult.objects.filter(market=row).select_related("market").order_by("-sequence").first()
-    actor = page_actor(request)
-    own = []
-    if actor is not None:
-        mine = queries.orders_of(actor).filter(market_id=row.pk, organization_id=actor.organization_id)
-        own = queries.order_states(mine.order_by("-pk")[:20])
-    return render(
-        request,
-        "exchange/market.html",
-        {
-            "market": row,
-            "auction": auction,
-            "curves": page_queries.curves_of_auction(auction, row.tick_nano) if auction else None,
-            "sentences": _sentences(auction) if auction else [],
-            "own_orders": own,
-            "trades": list(queries.trades_in(row.pk).order_by("-pk")[:12]),
-            "past": page_queries.past_auctions(grade_id=row.grade_id).exclude(market=row)[:6],
-        },
-    )
+    return render(request, "exchange/market.html", market_page.context(request, row))
+
+
+@require_GET
+def market_live(request: HttpRequest, market_id: int) -> HttpResponse:
+    """The part of the market page that changes while one looks; asked for again every few seconds."""
+    row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
+    context = market_page.live_context(request, row)
+    shown = request.GET.get("phase")
+    answer = render(request, "exchange/_live.html", context)
+    if shown and shown != row.phase:
+        answer["HX-Refresh"] = "true"  # another phase is another page: the ticket, the curve, the result
+    return answer
 
 
 @require_GET
@@ -75,12 +67,4 @@ def auctions(request: HttpRequest) -> HttpResponse:
     rows = page_queries.past_auctions()
     return render(
         request, "exchange/auctions.html", {"page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))}
-    )
-
-
-def _sentences(auction: AuctionResult) -> list[str]:
-    return page_queries.sentences_of(
-        auction,
-        price=lambda price_nano: f"{per_million(price_nano)} {_('per million')}",
-        quantity=lambda tokens: short_tokens(tokens),
     )

@@ -27,6 +27,23 @@
     const button = event.target.querySelector("button[type=submit]:not([data-again])");
     if (button && !event.defaultPrevented) setTimeout(() => { button.disabled = true; }, 0);
   });
+  // What was typed outlives a session that ended meanwhile: after signing in again it stands in the form.
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-keep]")) return;
+    const typed = [...new FormData(event.target)].filter(([name]) => !["csrfmiddlewaretoken", "key"].includes(name));
+    sessionStorage.setItem("kept:" + location.pathname, JSON.stringify(typed));
+  });
+  const kept = sessionStorage.getItem("kept:" + location.pathname);
+  sessionStorage.removeItem("kept:" + location.pathname);
+  const form = document.querySelector("form[data-keep]");
+  if (kept && form && document.referrer.includes("/accounts/")) {
+    for (const [name, value] of JSON.parse(kept)) {
+      for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+        if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value;
+        else field.value = value;
+      }
+    }
+  }
   addEventListener("pageshow", () => document.querySelectorAll("button[disabled]").forEach((b) => { b.disabled = false; }));
 
   // Product time may run ahead of or faster than the visitor's: the page carries what the server's clock showed.

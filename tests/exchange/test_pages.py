@@ -68,5 +68,5 @@ def test_pages_take_few_queries(client, cleared, django_assert_max_num_queries):
     market, buyer, _ = cleared
     client.force_login(given_user(buyer))
     for path in ("/", "/markets", f"/markets/{market.pk}", "/auctions", "/orders", "/contracts"):
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(12):
             client.get(path)
