@@ -29,13 +29,15 @@ from core import request_id
 
 APPS = ("core", "identity", "providers", "billing", "exchange", "metering_ingest")
 REQUEST_ID = "ciyuan_request_id"
+# Tasks that wait for somebody else's server have a queue of their own, so that nothing of ours waits with them.
+OUTSIDE = ("identity.tasks.deliver_webhooks",)
 QUEUE_OF_APP = {"exchange": "exchange", "billing": "billing", "metering_ingest": "metering"}
 
 
 def queue_names() -> list[str]:
     """Every queue, the matching ones first."""
     matching = [f"matching.{number}" for number in range(settings.MATCHING_WORKERS)]
-    return [*matching, "exchange", "billing", "metering", "default"]
+    return [*matching, "exchange", "billing", "metering", "outside", "default"]
 
 
 def _schedule() -> dict[str, dict[str, Any]]:
@@ -83,7 +85,10 @@ app.conf.update(
     task_default_queue="default",
     task_create_missing_queues=False,
     task_queues=[Queue(name) for name in queue_names()],
-    task_routes={f"{name}.*": {"queue": queue} for name, queue in QUEUE_OF_APP.items()},
+    task_routes=[
+        {key: {"queue": "outside"} for key in OUTSIDE},
+        {f"{name}.*": {"queue": queue} for name, queue in QUEUE_OF_APP.items()},
+    ],
     worker_prefetch_multiplier=1,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_send_task_events=False,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
+Network = IPv4Network | IPv6Network
 
 
 def text(name: str, default: str | None = None) -> str:
@@ -42,6 +44,18 @@ def flag(name: str, default: bool) -> bool:
 def words(name: str, default: str = "") -> list[str]:
     """A list separated by commas."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+def networks(name: str, default: str = "") -> list[Network]:
+    """
+    IP networks separated by commas, such as "127.0.0.0/8, 10.1.0.0/16".
+
+    :raises ImproperlyConfigured: when one of them is not a network.
+    """
+    try:
+        return [ip_network(word) for word in words(name, default)]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}.") from None
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:

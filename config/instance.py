@@ -56,6 +56,7 @@ class Instance:
     :param web_workers: web processes behind that port.
     :param matching_workers: queues and processes that drain markets.
     :param workers: processes that take every other queue, each with `worker_threads` tasks at a time.
+    :param outside_worker: whether what waits for others' servers (webhooks, payment services) has a process of its own.
     :param clock: whether its time can be moved (`set_clock`); its file is `var/clock.json`.
     :param seed: for whatever the instance draws at random (CIYUAN_SEED).
     :param settings: more environment for all processes.
@@ -69,6 +70,7 @@ class Instance:
     matching_workers: int = 1
     workers: int = 1
     worker_threads: int = 1
+    outside_worker: bool = False
     beat: bool = True
     clock: bool = False
     seed: int = 1
@@ -147,9 +149,13 @@ class Instance:
             found.append(Process(f"matching{number}", [*celery, "worker", *options, *QUIET], "worker"))
         for number in range(self.workers):
             pool = ["-P", "solo"] if self.worker_threads == 1 else ["-P", "prefork", "-c", str(self.worker_threads)]
-            options = ["-Q", "exchange,billing,metering,default", *pool, "-n", f"worker{number}@%h"]
+            queues = "exchange,billing,metering,default" + ("" if self.outside_worker else ",outside")
+            options = ["-Q", queues, *pool, "-n", f"worker{number}@%h"]
             name = "worker" if self.workers == 1 else f"worker{number}"
             found.append(Process(name, [*celery, "worker", *options, *QUIET], "worker"))
+        if self.outside_worker:
+            options = ["-Q", "outside", "-P", "solo", "-n", "outside@%h"]
+            found.append(Process("outside", [*celery, "worker", *options, *QUIET], "worker"))
         if self.beat:
             found.append(Process("beat", [*celery, "beat", "-l", "warning", "--pidfile="], "beat"))
         return found

@@ -104,6 +104,7 @@ class Run:
             redis_url=os.environ.get("REDIS_URL") or None,
             web_workers=int(os.environ.get("WEB_WORKERS", "1")),
             matching_workers=int(os.environ.get("CIYUAN_MATCHING_WORKERS", "1")),
+            outside_worker=True,
         )
         self.lock: TextIO | None = None
         self.supervisor: subprocess.Popen[bytes] | None = None

@@ -121,6 +121,9 @@ MATCHING_WORKERS = env.integer("CIYUAN_MATCHING_WORKERS", 2, least=1)  # queues 
 HEARTBEAT_FILE = env.text("CIYUAN_HEARTBEAT_FILE", "")  # touched by beat and by each worker that takes a heartbeat
 CELERY_VISIBILITY_SECONDS = env.integer("CIYUAN_VISIBILITY_SECONDS", 300, least=10)
 
+# Where webhooks may go besides public addresses. Outside production a receiver on the same machine is what one tries.
+WEBHOOK_NETWORKS = env.networks("CIYUAN_WEBHOOK_NETWORKS", "" if PRODUCTION else "127.0.0.0/8")
+
 CLOCK_FILE = env.text("CIYUAN_CLOCK_FILE", "") or None
 
 # --- applications ---------------------------------------------------------------------------------------------------

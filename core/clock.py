@@ -49,6 +49,11 @@ def now() -> datetime:
     return real if path is None else _mapping(path).at(real)
 
 
+def real_now() -> datetime:
+    """The real time, for what happens on the wire: retries, leases, signatures. Nothing of the market's hangs on it."""
+    return datetime.now(UTC)
+
+
 def speed() -> float:
     """Product seconds per real second."""
     path: str | None = settings.CLOCK_FILE

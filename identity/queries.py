@@ -1,8 +1,12 @@
 """Named reads of organizations and people."""
 
+from uuid import UUID
+
+from django.db.models import QuerySet
+
 from identity.access import Actor
 from identity.domain.scopes import scopes_of_role
-from identity.models import Membership, Organization, User
+from identity.models import Membership, Organization, User, WebhookDelivery, WebhookEndpoint
 
 
 def actor_for_user(user: User, organization_id: int | None) -> Actor | None:
@@ -37,3 +41,19 @@ def actor_of(memberships: list[Membership], organization_id: int | None) -> Acto
 def operator_organization() -> Organization:
     """Return the organization that runs this exchange; made at set-up."""
     return Organization.objects.filter(kind=Organization.Kind.OPERATOR).order_by("id")[0]
+
+
+def webhook_endpoints(actor: Actor) -> "QuerySet[WebhookEndpoint]":
+    """Return the webhooks of the organization that is acting."""
+    return WebhookEndpoint.objects.filter(organization_id=actor.organization_id)
+
+
+def webhook_deliveries(endpoint: WebhookEndpoint) -> "QuerySet[WebhookDelivery]":
+    """Return an endpoint's deliveries with their events: its log."""
+    return WebhookDelivery.objects.select_related("event").filter(endpoint=endpoint)
+
+
+def webhook_delivery(actor: Actor, delivery_id: UUID) -> WebhookDelivery | None:
+    """Return one delivery of the organization that is acting."""
+    rows = WebhookDelivery.objects.select_related("event", "endpoint")
+    return rows.filter(pk=delivery_id, endpoint__organization_id=actor.organization_id).first()

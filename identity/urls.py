@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from identity.api import views
+from identity.api import views, webhooks
 from identity.pages import switch_organization
 
 api_urlpatterns = [
@@ -13,6 +13,16 @@ api_urlpatterns = [
     path("keys", views.Keys.as_view()),
     path("keys/<int:key_id>", views.KeyDetail.as_view()),
     path("keys/<int:key_id>/rotate", views.KeyRotate.as_view()),
+    path("webhooks", webhooks.Webhooks.as_view()),
+    path("webhooks/<int:webhook_id>", webhooks.WebhookDetail.as_view()),
+    path("webhooks/<int:webhook_id>/rotate", webhooks.WebhookRotate.as_view()),
+    path("webhooks/<int:webhook_id>/test", webhooks.WebhookTest.as_view()),
+    path("webhooks/<int:webhook_id>/replay", webhooks.WebhookReplay.as_view()),
+    path("webhooks/<int:webhook_id>/deliveries", webhooks.WebhookDeliveries.as_view()),
+    path("webhook-deliveries/<uuid:delivery_id>", webhooks.DeliveryDetail.as_view()),
+    path("webhook-deliveries/<uuid:delivery_id>/replay", webhooks.DeliveryReplay.as_view()),
+    path("webhook-events", webhooks.WebhookEvents.as_view()),
+    path("webhook-event-types", webhooks.EventTypes.as_view()),
 ]
 urlpatterns = [
     path("switch-organization", switch_organization, name="switch-organization"),

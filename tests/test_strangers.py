@@ -22,6 +22,7 @@ from tests.given import (
     given_seller,
     given_user,
 )
+from tests.identity.given import given_webhook_delivery
 from tests.metering.given import given_meter
 
 pytestmark = pytest.mark.django_db
@@ -71,6 +72,7 @@ def owned():
         issue_invoices(organization_id=buyer.pk, now=NOW)
         issue_invoices(organization_id=seller.pk, now=NOW)
     given_api(buyer)
+    delivery = given_webhook_delivery(buyer)
     capacity = given_capacity()
     return {
         "organization_id": buyer.pk,
@@ -83,6 +85,8 @@ def owned():
         "contract_id": DeliveryContract.objects.get().pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
+        "webhook_id": delivery.endpoint_id,
+        "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,
         "day": "2026-11-20",
         "statement": Invoice.objects.get(side="provider").pk,
@@ -148,6 +152,7 @@ def test_lists_hold_only_ones_own(owned):
     for path in (
         "orders", "trades", "positions", "contracts", "deliveries", "meters", "aliases", "capacity", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected",
+        "webhooks", "webhook-events",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")
         assert answer.status_code == 200, f"{path}: {answer.content[:200]}"

@@ -11,7 +11,9 @@ from billing.domain.postings import LARGEST_AMOUNT_MICRO
 from billing.domain.principal import receive
 from billing.models import Deposit, InvoicePayment, InvoiceState
 from core.errors import BadRequest, Conflict
+from core.money import format_yuan
 from core.transactions import assert_in_transaction
+from identity.actions.events import emit
 
 
 class DepositChanged(Conflict):
@@ -51,6 +53,9 @@ def record_deposit(
                 receive(key=f"deposit:{row.pk}", organization_id=organization_id, amount_micro=amount_micro,
                         debt_micro=debt, source=method, label=reference), now=now)
             _pay_documents(row, now)
+            emit(organization_id=organization_id, type="payment.received", key=f"deposit:{row.pk}", now=now, data={
+                "id": row.pk, "amount": format_yuan(amount_micro), "method": method, "reference": reference,
+                "settled_debt": format_yuan(debt)})
             return row
         row = Deposit.objects.get(method=method, reference=reference)
     if (row.organization_id, row.amount_micro) != (organization_id, amount_micro):
@@ -72,6 +77,8 @@ def _pay_documents(deposit: Deposit, now: datetime) -> None:
         if part == invoice.due_micro - invoice.paid_micro:
             InvoiceState.objects.create(
                 invoice_id=invoice.pk, state=InvoiceState.State.PAID, at=now, reason=f"deposit {deposit.reference}")
+            emit(organization_id=deposit.organization_id, type="invoice.paid", key=f"invoice:{invoice.pk}", now=now,
+                 data={"id": invoice.pk, "number": invoice.number, "total": format_yuan(invoice.total_micro)})
 
 
 def _insert(row: Deposit) -> Deposit:

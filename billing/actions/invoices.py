@@ -27,8 +27,10 @@ from billing.models import (
     WaitingCharge,
 )
 from billing.queries import open_due_micro, profile
+from core.money import format_yuan
 from core.periods import Period, shanghai_date
 from core.transactions import assert_in_transaction
+from identity.actions.events import Event, emit_all
 from identity.models import Organization
 from identity.queries import operator_organization
 
@@ -91,8 +93,16 @@ def issue_invoices(*, organization_id: int, now: datetime) -> list[Invoice]:
             owed_micro -= due_micro
         issued.append(_insert(draft, number, billed, parties, due_micro, now))
     WaitingCharge.objects.filter(pk__in=taken).delete()
+    emit_all([_issued(invoice) for invoice in issued], now=now)
     ledger.post_all(postings, now=now)
     return issued
+
+
+def _issued(invoice: Invoice) -> Event:
+    return Event(invoice.organization_id, "invoice.issued", f"invoice:{invoice.pk}", {
+        "id": invoice.pk, "number": invoice.number, "kind": str(invoice.kind), "side": invoice.side,
+        "total": format_yuan(invoice.total_micro), "due": format_yuan(invoice.due_micro),
+        "due_on": invoice.due_on.isoformat()})
 
 
 def _drafts(waiting: Sequence[WaitingCharge], cycle: Cycle, now: datetime) -> tuple[list[int], list[Draft]]:

@@ -15,6 +15,7 @@ from exchange.domain.orders import Kind
 from exchange.domain.sides import MARKET, Side
 from exchange.domain.uncross import Sealed, indicative, sealed, self_trades
 from exchange.models import AuctionBook, AuctionResult, Market
+from identity.actions.events import Event, emit_all
 
 LARGE_SELLER_THOUSANDTHS = 400
 
@@ -61,7 +62,25 @@ def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> 
             "rule": result.rule,
         },
     )
+    emit_all([_cleared(result, member_id) for member_id in sorted(members.ids)], now=now)
     return result
+
+
+def _cleared(result: AuctionResult, member_id: int) -> Event:
+    return Event(
+        member_id,
+        "auction.cleared",
+        f"auction:{result.pk}",
+        {
+            "id": result.pk,
+            "market": result.market_id,
+            "kind": str(result.kind),
+            "price": None if result.price_nano is None else format_price(result.price_nano),
+            "volume": result.volume_tokens,
+            "surplus": result.surplus_tokens,
+            "rule": result.rule,
+        },
+    )
 
 
 def publish_indicative(market: Market, state: MarketState) -> None:
@@ -84,7 +103,8 @@ def publish_indicative(market: Market, state: MarketState) -> None:
 class _Members:
     """How many members take part, and how much of what is offered is one seller's."""
 
-    def __init__(self, buyers: int, sellers: int, largest_seller_thousandths: int) -> None:
+    def __init__(self, ids: set[int], buyers: int, sellers: int, largest_seller_thousandths: int) -> None:
+        self.ids = ids
         self.buyers = buyers
         self.sellers = sellers
         self.largest_seller_thousandths = largest_seller_thousandths
@@ -97,8 +117,10 @@ class _Members:
             owner = orders[number].owner
             offered[owner] = offered.get(owner, 0) + lots
         total = sum(offered.values())
+        buyers = {orders[number].owner for number in sides.bid_orders}
         return cls(
-            len({orders[number].owner for number in sides.bid_orders}),
+            buyers | set(offered),
+            len(buyers),
             len(offered),
             max(offered.values()) * 1_000 // total if total else 0,
         )

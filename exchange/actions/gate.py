@@ -20,6 +20,7 @@ from exchange.actions.copying import copy_text
 from exchange.domain.assignment import PriceLot, assign
 from exchange.domain.netting import Netting, TradeFact, net
 from exchange.models import ContractDeployment, DeliveryContract, Market
+from identity.actions.events import Event, emit_all
 from providers.models import Capacity
 
 
@@ -37,6 +38,7 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
     netted = net(TradeFact(*row[:5]) for row in rows)
     assignment = assign(netted.open_buys, netted.open_sells)
     contracts = _create_contracts(market, assignment.contracts, now)
+    emit_all([event for contract in contracts for event in _assigned(contract)], now=now)
     market.gate_closed_at = now
     market.save(update_fields=["gate_closed_at"])
     ledger.post_all(_postings(market, netted, [(row[0], row[2], row[3], row[5]) for row in rows]), now=now)
@@ -44,6 +46,21 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
         f"market.{market_id}", {"type": "gate", "market": market_id, "contracts": len(contracts)}
     )
     return contracts
+
+
+def _assigned(contract: DeliveryContract) -> list[Event]:
+    """What both parties of a contract are told."""
+    data = {
+        "id": contract.pk,
+        "market": contract.market_id,
+        "buyer": contract.buyer_id,
+        "provider": contract.provider_id,
+        "quantity": contract.quantity_tokens,
+        "window_start": contract.window_start.isoformat(),
+        "window_end": contract.window_end.isoformat(),
+    }
+    parties = (contract.buyer_id, contract.provider_id)
+    return [Event(party_id, "contract.assigned", f"contract:{contract.pk}", data) for party_id in parties]
 
 
 def begin_delivery(*, market_id: int, now: datetime) -> bool:

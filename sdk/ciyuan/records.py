@@ -512,3 +512,52 @@ class Deposit(Record):
     settled_debt: Decimal
     reference: str
     received_at: datetime
+
+
+class Webhook(Record):
+    id: int
+    organization: int
+    url: str
+    events: list[str]
+    description: str
+    enabled: bool
+    disabled_reason: str
+    failing_since: datetime | None
+    old_secret_until: datetime | None
+    created_at: datetime
+
+
+class NewWebhook(Webhook):
+    """A webhook with its secret, which is shown once; a repeated request gets None."""
+
+    secret: str | None
+
+
+class WebhookAttempt(Record):
+    at: datetime
+    status: int | None
+    milliseconds: int
+    error: str
+    answer: str
+
+
+class WebhookDelivery(Record):
+    """One event on its way to one webhook; `attempts` where it was asked for by itself."""
+
+    id: str
+    webhook: int
+    event: str
+    type: str
+    occurred_at: datetime
+    state: str
+    tries: int
+    next_try_at: datetime | None
+    delivered_at: datetime | None
+    attempts: list[WebhookAttempt] | None
+
+
+class WebhookEvent(Record):
+    id: str
+    type: str
+    occurred_at: datetime
+    data: Anything

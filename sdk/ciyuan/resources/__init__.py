@@ -11,10 +11,11 @@ from ciyuan.resources.parties import Keys, Organizations
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
+from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
     "Accelerators", "Account", "Auctions", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
     "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders",
-    "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "decimal_text", "order_body",
-    "time_text",
+    "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "decimal_text",
+    "order_body", "time_text",
 ]  # fmt: skip
