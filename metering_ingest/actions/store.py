@@ -8,12 +8,14 @@ It works on a psycopg connection of its own, as no ORM is on this path. A caller
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import pq
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 
 from core.ids import new_id
@@ -32,20 +34,24 @@ INGEST_LOCK = 0x63697975616E02
 
 _NAMES = ", ".join(COLUMNS)
 _COPY = f"COPY {{}} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
-_MAKE_STAGE = "CREATE TEMP TABLE IF NOT EXISTS usage_stage (LIKE usage_event) ON COMMIT DELETE ROWS"
+_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock_shared({INGEST_LOCK})"
+_MAKE_STAGE = """
+    CREATE TEMP TABLE IF NOT EXISTS usage_stage (LIKE usage_event) ON COMMIT DELETE ROWS; DELETE FROM usage_stage
+"""
 _INSERT_NEW = f"""
-    INSERT INTO usage_event ({_NAMES}) SELECT {_NAMES} FROM usage_stage ORDER BY event_key
+    INSERT INTO {{table}} ({_NAMES}) SELECT {_NAMES} FROM usage_stage ORDER BY event_key
     ON CONFLICT DO NOTHING RETURNING event_key
 """
-# The OFFSET keeps it a look-up by key per staged row: without it the planner may read the whole table.
+# In key order, so that the answers stand as the rows do. The OFFSET keeps it a look-up by key per staged row: without
+# it the planner may read the whole table.
 _SAME_CONTENT = """
-    SELECT s.event_key, found.same FROM usage_stage s, LATERAL (
+    SELECT found.same FROM usage_stage s LEFT JOIN LATERAL (
         SELECT (e.subject, e.requests, e.input_tokens, e.cached_tokens, e.output_tokens, e.reasoning_tokens, e.details)
             IS NOT DISTINCT FROM
             (s.subject, s.requests, s.input_tokens, s.cached_tokens, s.output_tokens, s.reasoning_tokens, s.details)
             AS same
-        FROM usage_event e WHERE e.event_key = s.event_key AND e.meter_id = s.meter_id OFFSET 0
-    ) found
+        FROM {table} e WHERE e.event_key = s.event_key AND e.meter_id = s.meter_id OFFSET 0
+    ) found ON true ORDER BY s.event_key
 """
 _UPSERT = """
     INSERT INTO usage_rollup AS r
@@ -102,14 +108,16 @@ def ingest(
         try:
             if batch is not None:
                 ensure_days(connection, batch.days)
-            with connection.transaction():
+            with _transaction(connection) as ours:
                 if batch is None:
                     times = times_of_untimed(connection, meter.meter_id, events, now_ms=milliseconds(now))
                     batch = prepare(
                         events, meter=meter, route_book=route_book, now_ms=milliseconds(now), times_ms=times
                     )
                     ensure_days(connection, batch.days)
-                return _store(connection, batch, events, rejections, corrections, known_new=known_new, clock=clock)
+                return _store(
+                    connection, batch, events, rejections, corrections, known_new=known_new, commit=ours, clock=clock
+                )  # fmt: skip
         except UniqueViolation:
             known_new = False
         except CorrectionRefused as refused:
@@ -128,9 +136,8 @@ def ingest(
 
 def _store(
     connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
-    corrections: Sequence[int], *, known_new: bool, clock: Clock,
+    corrections: Sequence[int], *, known_new: bool, commit: bool, clock: Clock,
 ) -> list[Result]:  # fmt: skip
-    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [INGEST_LOCK], prepare=True)
     # Read with the lock held: a settlement that did not wait for this transaction has a later clock than this.
     now = clock()
     results: list[Result] = [ACCEPTED] * len(events)
@@ -139,7 +146,7 @@ def _store(
     if len(batch):
         chunks = copy_rows(batch, received_us=round(now.timestamp() * 1e6))
         if known_new:
-            _copy(connection, _copy_into(batch.days), chunks)
+            _copy(connection, _table(batch.days), chunks)
         else:
             new, conflicts = _stage(connection, batch, chunks, events, results)
             refused += conflicts
@@ -159,19 +166,51 @@ def _store(
     for place, first in batch.repeats:
         results[place] = DUPLICATE if results[first].rejection is None else results[first]
     _keep_aside(connection, batch.meter.meter_id, refused, now)
-    add_to_rollup(connection, batch.meter.meter_id, added)
-    mark_late(connection, late, now)
+    with _last(connection, commit=commit):
+        add_to_rollup(connection, batch.meter.meter_id, added)
+        mark_late(connection, late, now)
     return results
 
 
-def _copy_into(days: Collection[int]) -> str:
-    """A batch of one day goes straight into its partition, without routing row by row."""
-    return _COPY.format(partition_name(next(iter(days))) if len(days) == 1 else "usage_event")
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[bool]:
+    """
+    A transaction that holds the ingest lock, both taken in one round trip: a waiting process's turn comes late on a
+    busy machine. Yields whether it is ours to commit; within a caller's transaction it is a savepoint.
+    """
+    if connection.info.transaction_status != pq.TransactionStatus.IDLE:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [INGEST_LOCK])
+            yield False
+        return
+    connection.execute(_BEGIN, prepare=False)
+    try:
+        yield True
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
 
 
-def _copy(connection: Connection, statement: str, chunks: Iterable[bytes]) -> None:
+@contextmanager
+def _last(connection: Connection, *, commit: bool) -> Iterator[None]:
+    """The last statements of a transaction, in one round trip with its commit."""
+    if not commit:
+        yield
+        return
+    with connection.pipeline():
+        yield
+        connection.commit()
+
+
+def _table(days: Collection[int]) -> str:
+    """A batch of one day goes straight to its partition, without routing row by row."""
+    return partition_name(next(iter(days))) if len(days) == 1 else "usage_event"
+
+
+def _copy(connection: Connection, table: str, chunks: Iterable[bytes]) -> None:
     """Send rows while the next ones are being encoded."""
-    with connection.cursor().copy(statement) as copy:
+    with connection.cursor().copy(_COPY.format(table)) as copy:
         for chunk in chunks:
             copy.write(chunk)
 
@@ -184,26 +223,33 @@ def _stage(
     results: list[Result],
 ) -> tuple[list[int], list[Rejection]]:
     """Put in what is new; return its rows, and the conflicts among the rest. The others are duplicates."""
-    connection.execute(_MAKE_STAGE)
-    connection.execute("DELETE FROM usage_stage")
-    _copy(connection, _COPY.format("usage_stage"), chunks)
-    inserted = {row[0].bytes for row in connection.execute(_INSERT_NEW)}
-    keys = batch.key_bytes()
-    new = [row for row, key in enumerate(keys) if key in inserted]
-    conflicts = []
-    if len(new) < len(batch):
-        same: dict[bytes, bool] = {key.bytes: alike for key, alike in connection.execute(_SAME_CONTENT)}
-        for row, key in enumerate(keys):
-            if key in inserted:
-                continue
-            place = batch.index[row]
-            if same[key]:
-                results[place] = DUPLICATE
-            else:
-                event = events[place]
-                assert event is not None
-                conflicts.append(conflict(place, event))
+    table = _table(batch.days)
+    connection.execute(_MAKE_STAGE, prepare=False)
+    _copy(connection, "usage_stage", chunks)
+    new: list[int] = []
+    same = _same_content(connection, table)
+    if None in same:
+        inserted = {row[0].bytes for row in connection.execute(_INSERT_NEW.format(table=table).encode())}
+        new = [row for row, key in enumerate(batch.key_bytes()) if key in inserted]
+        if len(new) < same.count(None):  # another transaction was first with some
+            same = _same_content(connection, table)
+    fresh, conflicts = set(new), []
+    for row, alike in enumerate(same):
+        if row in fresh:
+            continue
+        place = batch.index[row]
+        if alike:
+            results[place] = DUPLICATE
+        else:
+            event = events[place]
+            assert event is not None
+            conflicts.append(conflict(place, event))
     return new, conflicts
+
+
+def _same_content(connection: Connection, table: str) -> list[bool | None]:
+    """Return whether each staged row stands in the table with the same content; None where it does not stand there."""
+    return [row[0] for row in connection.execute(_SAME_CONTENT.format(table=table).encode())]
 
 
 def _merged(one: Rollup, other: Rollup) -> Rollup:

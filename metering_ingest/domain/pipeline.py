@@ -8,8 +8,11 @@ usage object is taken apart by the SDK and joins the same columns. What is wrong
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,10 +21,11 @@ from numpy.typing import NDArray
 
 from metering_ingest.domain.classes import BAND_BOUNDS, COLUMN_CLASSES
 from metering_ingest.domain.event_key import DIGEST_BYTES, milliseconds
-from metering_ingest.domain.events import MAX_REQUEST_TOKENS, VOID, Data, Event, Rejection
+from metering_ingest.domain.events import MAX_REQUEST_TOKENS, VOID, Data, Event, Rejection, Totals
 
 Ints = NDArray[np.int64]
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 FUTURE_MS = 5 * 60_000
 #: 2023-01-01: before it there was nothing to meter, and every day costs a partition.
 OLDEST_MS = 1_672_531_200_000
@@ -92,7 +96,7 @@ class Prepared:
     """
 
     meter: MeterFacts
-    index: list[int]
+    index: Sequence[int]
     keys: NDArray[np.uint8]
     contract_id: Ints
     hour: Ints
@@ -103,10 +107,10 @@ class Prepared:
     visible: Ints
     reasoning: Ints
     work: tuple[Ints, Ints, Ints]
-    source: list[str]
-    id: list[str]
-    subject: list[str]
-    details: list[bytes | None]
+    source: Sequence[str]
+    id: Sequence[bytes]
+    subject: Sequence[str]
+    details: Sequence[bytes | None]
     extras: dict[int, dict[str, int]]
     settles_ms: dict[tuple[int, int], int]
     days: set[int]
@@ -137,6 +141,7 @@ class _Parts(NamedTuple):
 
 
 _COLUMNS = frozenset(COLUMN_CLASSES)
+_BOUNDS = np.array(BAND_BOUNDS)
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -166,12 +171,21 @@ class _Batch:
     """Columns in the order sent, while events are checked; `keep` says which are still good."""
 
     def __init__(self, events: Sequence[Event | None]) -> None:
-        self.places = [i for i, event in enumerate(events) if event is not None and event.type != VOID]
-        self.events: list[Event] = [events[i] for i in self.places]  # type: ignore[misc]
-        self.data = data = [event.data for event in self.events]
+        chosen = [event for event in events if event is not None and event.type != VOID]
+        self.events = chosen
+        self.places: Sequence[int] = (
+            range(len(events))
+            if len(chosen) == len(events)
+            else [i for i, event in enumerate(events) if event is not None and event.type != VOID]
+        )
+        self.data = data = [event.data for event in chosen]
         self.count = n = len(data)
         self.keep = np.ones(n, dtype=bool)
         self.rejections: list[Rejection] = []
+        self.source = [event.source for event in chosen]
+        self.subject = [event.subject for event in chosen]
+        # In one go: the texts hold no U+0000.
+        self.id = "\0".join([event.id for event in chosen]).encode().split(b"\0") if chosen else []
         self.inputs = np.array([d.input_tokens for d in data], dtype=np.int64)
         self.cached = np.array([d.cached_input_tokens for d in data], dtype=np.int64)
         self.outputs = np.array([d.output_tokens for d in data], dtype=np.int64)
@@ -209,8 +223,10 @@ class _Batch:
 
     def take_rare_apart(self) -> None:
         """Normalise events that name classes or bring a vendor's usage object, and keep what has no column."""
+        if set(map(type, self.data)) == {Totals}:
+            return
         for row, d in enumerate(self.data):
-            if (
+            if type(d) is Totals or (
                 d.classes is None and d.usage is None and d.format is None and d.status is None and d.ttft_ms is None
                 and d.duration_ms is None and d.attempt_id is None and d.model is None and d.tags is None
                 and d.input_bytes is None and d.output_bytes is None and d.refers_to is None
@@ -244,16 +260,21 @@ class _Batch:
     def name_contracts(self, book: RouteBook) -> None:
         """Find each event's contract: at once where the whole hour of a subject belongs to one, else one by one."""
         self.hours = self.ms // HOUR_MS
-        pairs = list(zip([event.subject for event in self.events], self.hours.tolist(), strict=True))
-        whole_batch = bool(self.keep.all())
+        whole_batch = not self.rejections
+        hour = int(self.hours[0]) if whole_batch and self.count else 0
+        if whole_batch and self.count and bool((self.hours == hour).all()):
+            # All of one hour, as batches mostly are: the subjects alone tell.
+            found = book({(subject, hour) for subject in set(self.subject)})
+            of_subject = {pair[0]: route for pair, route in self._whole_hours(book, found).items()}
+            if len(of_subject) == len(found):
+                self.contract = np.array(list(map(of_subject.__getitem__, self.subject)), dtype=np.int64)
+                return
+        pairs = list(zip(self.subject, self.hours.tolist(), strict=True))
         wanted = set(pairs) if whole_batch else {pairs[row] for row in np.nonzero(self.keep)[0].tolist()}
         found = book(wanted)
-        of_hour: dict[tuple[str, int], int] = {}
-        for pair, routes in found.items():
-            if len(routes.routes) == 1 and not routes.code and routes.routes[0].contract_id != UNNAMED:
-                of_hour[pair] = self._contract(book, pair, routes.routes[0])
+        of_hour = self._whole_hours(book, found)
         if whole_batch and len(of_hour) == len(wanted):
-            self.contract = np.array([of_hour[pair] for pair in pairs], dtype=np.int64)
+            self.contract = np.array(list(map(of_hour.__getitem__, pairs)), dtype=np.int64)
             return
         self.contract = np.zeros(self.count, dtype=np.int64)
         for row in np.nonzero(self.keep)[0].tolist():
@@ -273,6 +294,14 @@ class _Batch:
                 continue
             self.contract[row] = self._contract(book, pair, route)
 
+    def _whole_hours(self, book: RouteBook, found: Mapping[tuple[str, int], Routes]) -> dict[tuple[str, int], int]:
+        """Return the contract of each subject and hour that belong to one contract as a whole."""
+        return {
+            pair: self._contract(book, pair, routes.routes[0])
+            for pair, routes in found.items()
+            if len(routes.routes) == 1 and not routes.code and routes.routes[0].contract_id != UNNAMED
+        }
+
     def _contract(self, book: RouteBook, pair: tuple[str, int], route: Route) -> int:
         contract = book.standing(pair[0]) if route.contract_id == STANDING else route.contract_id
         key = (contract, pair[1])
@@ -284,34 +313,35 @@ class _Batch:
         fresh_work, reused_work, made_work = (
             meter.work(self.inputs, self.cached, self.outputs) if self.count else (self.inputs,) * 3
         )
-        keys = _keys(self.events, self.ms)
+        keys = _keys(self.source, self.id, self.ms)
         halves = keys.view(">u8").astype(np.uint64)
-        at = np.nonzero(self.keep)[0] if self.rejections else np.arange(self.count)
+        as_sent = not self.rejections
+        at = np.arange(self.count) if as_sent else np.nonzero(self.keep)[0]
         high, low = halves[at, 0], halves[at, 1]
         if not bool(np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1])))):
+            as_sent = False
             order = np.lexsort((low, high))
             at, high, low = at[order], high[order], low[order]
         repeats: list[tuple[int, int]] = []
         if bool(np.any((high[1:] == high[:-1]) & (low[1:] == low[:-1]))):
             at, repeats = self._drop_repeats(at, keys)
-        rows = at.tolist()
-        in_order = rows == list(range(self.count))
-        events = self.events if in_order else [self.events[row] for row in rows]
+        rows = None if as_sent else at.tolist()
         return Prepared(
             meter=meter,
-            index=self.places if in_order else [self.places[row] for row in rows],
+            index=_chosen(self.places, rows),
             keys=np.ascontiguousarray(keys[at]),
             contract_id=self.contract[at], hour=self.hours[at],
-            band=np.searchsorted(np.array(BAND_BOUNDS), self.inputs[at], side="left"), requests=self.requests[at],
+            band=np.searchsorted(_BOUNDS, self.inputs[at], side="left"), requests=self.requests[at],
             fresh=self.fresh[at], cached=self.reused[at], visible=self.visible[at], reasoning=self.reasoning[at],
             work=(fresh_work[at], reused_work[at], made_work[at]),
-            source=[event.source for event in events],
-            id=[event.id for event in events],
-            subject=[event.subject for event in events],
-            details=self.details if in_order else [self.details[row] for row in rows],
-            extras={new: self.extras[row] for new, row in enumerate(rows) if row in self.extras} if self.extras else {},
+            source=_chosen(self.source, rows),
+            id=_chosen(self.id, rows),
+            subject=_chosen(self.subject, rows),
+            details=_chosen(self.details, rows),
+            extras=self.extras if rows is None or not self.extras else
+                   {new: self.extras[row] for new, row in enumerate(rows) if row in self.extras},
             settles_ms=self.settles_ms,
-            days=set(np.unique(self.ms[at] // (24 * HOUR_MS)).tolist()),
+            days=set(np.unique(self.ms[at] // DAY_MS).tolist()),
             rejections=self.rejections,
             repeats=repeats,
         )  # fmt: skip
@@ -330,21 +360,32 @@ class _Batch:
         return np.array(kept, dtype=np.int64), repeats
 
 
+_T = TypeVar("_T")
+
+
+def _chosen(column: Sequence[_T], rows: list[int] | None) -> Sequence[_T]:
+    """Return a column's values at these rows; all of them where None."""
+    if rows is None:
+        return column
+    return itemgetter(*rows)(column) if len(rows) > 1 else [column[row] for row in rows]
+
+
 def _milliseconds(events: Sequence[Event]) -> Ints:
     """Event times in whole milliseconds, rounded down. A float64 holds a time's microseconds well enough to round."""
-    seconds = np.array([event.time.timestamp() for event in events], dtype=np.float64)  # type: ignore[union-attr]
+    seconds = np.fromiter(map(datetime.timestamp, [event.time for event in events]), np.float64, len(events))  # type: ignore[arg-type]
     return np.round(seconds * 1e6).astype(np.int64) // 1_000
 
 
-def _keys(events: Sequence[Event], ms: Ints) -> NDArray[np.uint8]:
+def _keys(sources: Sequence[str], ids: Sequence[bytes], ms: Ints) -> NDArray[np.uint8]:
     """The keys of events as rows of sixteen bytes. Each source is hashed once and its state copied for every id."""
-    begun = {source: blake2b(f"{source}\0".encode(), digest_size=DIGEST_BYTES) for source in {e.source for e in events}}
+    begun = {source: blake2b(f"{source}\0".encode(), digest_size=DIGEST_BYTES) for source in set(sources)}
+    of_event = repeat(begun[sources[0]]) if len(begun) == 1 else map(begun.__getitem__, sources)
     digests = []
-    for event in events:
-        digest = begun[event.source].copy()
-        digest.update(event.id.encode())
+    for state, id_ in zip(of_event, ids, strict=False):
+        digest = state.copy()
+        digest.update(id_)
         digests.append(digest.digest())
-    keys = np.empty((len(events), 16), dtype=np.uint8)
+    keys = np.empty((len(ids), 16), dtype=np.uint8)
     stamps = np.clip(ms, 0, 2**48 - 1).astype(">u8").view(np.uint8).reshape(-1, 8)
     keys[:, :6] = stamps[:, 2:]
     keys[:, 6:] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)

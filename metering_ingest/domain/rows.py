@@ -4,7 +4,8 @@ Rows as the database's binary COPY wants them, and the rollup that the same batc
 The fixed columns of all rows are one big-endian record array; the texts follow row by row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,27 +55,34 @@ def copy_rows(batch: Prepared, *, received_us: int) -> Iterator[bytes]:
     records["requests"], records["input_tokens"], records["cached_tokens"] = batch.requests, batch.fresh, batch.cached
     records["output_tokens"], records["reasoning_tokens"] = batch.visible, batch.reasoning
     records["length_band"] = batch.band
-    width = _RECORD.itemsize
-    # What stands between the fixed columns and the id, and after it, repeats: source and the id's length; subject.
+    fixed = records.view(f"V{_RECORD.itemsize}")
     source = {text: _prefixed(text) for text in set(batch.source)}
     subject = {text: _prefixed(text) + NULL for text in set(batch.subject)}
-    ids = [text.encode() for text in batch.id]
+    plain = not any(batch.details)
     yield COPY_HEADER
     for first in range(0, len(batch), CHUNK_ROWS):
         part = slice(first, first + CHUNK_ROWS)
-        fixed = records[part].tobytes()
-        pieces: list[bytes] = []
-        at = 0
-        for source_, id_, subject_, details in zip(
-            batch.source[part], ids[part], batch.subject[part], batch.details[part], strict=True
-        ):
-            pieces += (fixed[at : at + width], source[source_], _PREFIX[len(id_)], id_, subject[subject_])
-            if details is not None:
-                pieces[-1] = pieces[-1][: -len(NULL)]
-                pieces.append((len(details) + 1).to_bytes(4, "big") + b"\x01" + details)
-            at += width
-        yield b"".join(pieces)
+        ids = batch.id[part]
+        ends: Iterable[bytes] = map(subject.__getitem__, batch.subject[part])
+        if not plain:
+            ends = map(_with_details, ends, batch.details[part])
+        # Row by row, but in the interpreter's own loops: this is a tenth of the whole time.
+        yield b"".join(
+            chain.from_iterable(
+                zip(
+                    fixed[part].tolist(), map(source.__getitem__, batch.source[part]),
+                    map(_PREFIX.__getitem__, map(len, ids)), ids, ends, strict=True,
+                )
+            )
+        )  # fmt: skip
     yield COPY_END
+
+
+def _with_details(end: bytes, details: bytes | None) -> bytes:
+    """Put the details where `end`, a subject and a null, says that there are none."""
+    if details is None:
+        return end
+    return end[: -len(NULL)] + (len(details) + 1).to_bytes(4, "big") + b"\x01" + details
 
 
 def _prefixed(text: str) -> bytes:
