@@ -1,21 +1,39 @@
 """The operator's console: what happened in the markets, to look at."""
 
-from django.contrib import admin
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 
+from core import clock
+from core.errors import Problem
+from core.transactions import durable
+from exchange.actions import controls
+from exchange.actions.limits import FIELDS, set_limits
 from exchange.models import (
     AuctionResult,
     Command,
     ContractLot,
     DeliveryContract,
+    Intervention,
     JournalEntry,
+    Lease,
     Market,
     MarketPosition,
     Offer,
     Shortfall,
     Trade,
+    TradingLimits,
+    TradingStop,
 )
+from identity.access import Actor
+from identity.models import User
+from identity.queries import actor_for_user
 
 
 class LookOnly(ModelAdmin):  # type: ignore[misc]
@@ -33,12 +51,131 @@ class LookOnly(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+def operator_of(request: HttpRequest) -> Actor | None:
+    """Return the operator that the signed-in person acts for, or None for anybody else."""
+    actor = actor_for_user(request.user, None) if isinstance(request.user, User) else None
+    return actor if actor is not None and actor.is_operator else None
+
+
+class Operated(LookOnly):
+    """Rows to look at, with actions for people who may operate."""
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return operator_of(request) is not None or bool(getattr(request.user, "is_superuser", False))
+
+    def act(self, request: HttpRequest, label: object, work: Callable[[], object]) -> bool:
+        """Do something to one row in its own transaction, and say so; what is refused is said instead."""
+        try:
+            durable(work)
+        except Problem as problem:
+            self.message_user(request, f"{label}: {problem.detail}", messages.ERROR)
+            return False
+        self.message_user(request, str(label), messages.SUCCESS)
+        return True
+
+
+REASON = "From the operator's console"
+
+
 @admin.register(Market)
-class MarketAdmin(LookOnly):
+class MarketAdmin(Operated):
+    actions = ("halt", "resume", "kill")
     list_display = ("id", "grade", "window_start", "window_end", "mode", "phase", "halted", "last_sequence")
     list_filter = ("phase", "mode", "grade")
     date_hierarchy = "window_start"
     list_select_related = ("grade",)
+
+    @admin.action(description=_("Halt"), permissions=["operate"])
+    def halt(self, request: HttpRequest, rows: QuerySet[Market]) -> None:
+        self._each(request, rows, controls.halt_market)
+
+    @admin.action(description=_("Resume"), permissions=["operate"])
+    def resume(self, request: HttpRequest, rows: QuerySet[Market]) -> None:
+        self._each(request, rows, controls.resume_market)
+
+    @admin.action(description=_("Halt and cancel all orders"), permissions=["operate"])
+    def kill(self, request: HttpRequest, rows: QuerySet[Market]) -> None:
+        self._each(request, rows, controls.kill_market)
+
+    def _each(self, request: HttpRequest, rows: QuerySet[Market], act: Callable[..., Market]) -> None:
+        actor = operator_of(request)
+        for market in rows.order_by("pk"):
+            work = partial(act, market_id=market.pk, reason=REASON, now=clock.now(), actor=actor)
+            self.act(request, market, work)
+
+
+@admin.register(TradingStop)
+class TradingStopAdmin(Operated):
+    """The kill switch of an organization: adding a row stops it, the action ends the stop."""
+
+    list_display = ("organization", "market", "reason", "since", "ended_at")
+    list_filter = (("ended_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("organization", "market__grade")
+    raw_id_fields = ("organization", "market")
+    fields = ("organization", "market", "reason")
+    actions = ("allow",)
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return self.has_operate_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: TradingStop, form: Any, change: bool) -> None:
+        stopped = durable(
+            partial(
+                controls.stop_trading, organization_id=obj.organization_id, market_id=obj.market_id,
+                reason=obj.reason, now=clock.now(), actor=operator_of(request),
+            )
+        )  # fmt: skip
+        obj.pk = stopped.pk
+
+    @admin.action(description=_("Allow trading again"), permissions=["operate"])
+    def allow(self, request: HttpRequest, rows: QuerySet[TradingStop]) -> None:
+        actor = operator_of(request)
+        for stop in rows.filter(ended_at__isnull=True).order_by("pk"):
+            work = partial(
+                controls.allow_trading, organization_id=stop.organization_id, market_id=stop.market_id,
+                reason=REASON, now=clock.now(), actor=actor,
+            )  # fmt: skip
+            self.act(request, stop, work)
+
+
+@admin.register(TradingLimits)
+class TradingLimitsAdmin(Operated):
+    list_display = ("__str__", *FIELDS, "changed_at")
+    list_select_related = ("organization",)
+    raw_id_fields = ("organization",)
+    fields = ("organization", *FIELDS)
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return self.has_operate_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return self.has_operate_permission(request)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: object = None) -> tuple[str, ...]:
+        return () if obj is None else ("organization",)
+
+    def save_model(self, request: HttpRequest, obj: TradingLimits, form: Any, change: bool) -> None:
+        limits = {name: getattr(obj, name) for name in FIELDS}
+        row = durable(
+            partial(
+                set_limits, organization_id=obj.organization_id, limits=limits, now=clock.now(),
+                actor=operator_of(request),
+            )
+        )  # fmt: skip
+        obj.pk = row.pk
+
+
+@admin.register(Lease)
+class LeaseAdmin(LookOnly):
+    list_display = ("organization", "begun_at", "renewed_at", "expires_at", "ended_at")
+    list_select_related = ("organization",)
+
+
+@admin.register(Intervention)
+class InterventionAdmin(LookOnly):
+    list_display = ("id", "market", "kind", "organization", "requested_at", "sequence", "refused")
+    list_filter = ("kind",)
+    list_select_related = ("market__grade", "organization")
 
 
 @admin.register(MarketPosition)

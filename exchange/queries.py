@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from core.periods import Period
 from exchange.domain.funding import Funding
-from exchange.domain.orders import SELL, Reason
+from exchange.domain.limits import NO_LIMITS, Exposure, Limits, refilled
+from exchange.domain.orders import BUY, CANCEL_ON_DISCONNECT, SELL, Reason
 from exchange.domain.requests import MarketTerms
 from exchange.models import (
     AuctionResult,
@@ -18,6 +19,8 @@ from exchange.models import (
     CommandQueue,
     ContractDeployment,
     DeliveryContract,
+    Intervention,
+    Lease,
     Market,
     MarketPosition,
     Offer,
@@ -25,7 +28,7 @@ from exchange.models import (
     Shortfall,
     Trade,
 )
-from exchange.models.journal import id_range
+from exchange.models.journal import entry_id, id_range
 from identity.access import Actor
 
 REFERENCE_DAYS = 7
@@ -68,7 +71,7 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
     """Return what each of these markets asks of an order; those that do not exist are left out."""
     rows = Market.objects.filter(pk__in=market_ids).values_list(
         "id", "phase", "mode", "halted", "tick_nano", "min_order_tokens", "cap_price_nano", "reference_price_nano",
-        "call_closes_at", "gate_closes_at",
+        "call_closes_at", "gate_closes_at", "last_trade",
     )
     return {
         row[0]: MarketTerms(
@@ -82,9 +85,69 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
             reference_price_nano=row[7],
             call_closes_at=row[8],
             gate_closes_at=row[9],
+            last_trade=row[10],
         )
         for row in rows
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What stands between an organization and the markets. `stops` are markets, None being all of them."""
+
+    stops: frozenset[int | None]
+    has_lease: bool
+    limits: Limits | None
+    rate_left: int
+
+
+_GUARDS = """
+SELECT array(SELECT market_id FROM exchange_tradingstop WHERE organization_id = %(id)s AND ended_at IS NULL),
+       EXISTS (SELECT FROM exchange_lease
+               WHERE organization_id = %(id)s AND ended_at IS NULL AND expires_at > %(now)s),
+       l.order_tokens, l.order_value_micro, l.price_distance_thousandths, l.orders_per_minute, l.position_tokens,
+       r.level_millionths, r.at
+FROM (SELECT) AS one
+LEFT JOIN LATERAL (
+    SELECT * FROM exchange_tradinglimits WHERE organization_id = %(id)s OR organization_id IS NULL
+    ORDER BY organization_id NULLS LAST LIMIT 1
+) AS l ON true
+LEFT JOIN exchange_orderrate r ON r.organization_id = %(id)s
+"""
+
+
+def guards_of(organization_id: int, *, now: datetime) -> Guards:
+    """Return what guards an organization's orders, by one read."""
+    with connection.cursor() as cursor:
+        cursor.execute(_GUARDS, {"id": organization_id, "now": now})
+        stops, has_lease, *limited, level, at = cursor.fetchone()
+    limits: Limits | None = Limits(*limited)
+    rate_left = 0
+    if limits == NO_LIMITS:
+        limits = None
+    elif limits is not None and limits.orders_per_minute is not None:
+        rate_left = refilled(level, since=at, now=now, per_minute=limits.orders_per_minute)
+    return Guards(frozenset(stops), has_lease, limits, rate_left)
+
+
+def last_price_nano(terms: MarketTerms) -> int | None:
+    """Return the price of a market's last trade, or its reference price before the first."""
+    if terms.last_trade:
+        row = Trade.objects.filter(pk=entry_id(terms.market_id, terms.last_trade)).values_list("price_nano", flat=True)
+        return row.first()
+    return terms.reference_price_nano
+
+
+def exposure(market_id: int, organization_id: int) -> Exposure:
+    """Return a member's position in a market and what its open orders, waiting ones included, could make of it."""
+    position = MarketPosition.objects.filter(market_id=market_id, organization_id=organization_id).first()
+    buys = Command.objects.filter(
+        organization_id=organization_id, market_id=market_id, side=BUY, kind__in=Command.ORDER_KINDS
+    ).exclude(Exists(OrderEvent.objects.filter(order_id=OuterRef("pk"), kind__in=OrderEvent.ENDS)))
+    open_buys = sum(state.remaining_tokens for state in order_states(buys))
+    if position is None:
+        return Exposure(0, open_buys, 0)
+    return Exposure(position.position_tokens, open_buys, position.open_sell_tokens)
 
 
 def order_states(commands: "Iterable[Command] | QuerySet[Command]") -> list[OrderState]:
@@ -247,8 +310,32 @@ def markets_due(now: datetime) -> list[int]:
         | Q(phase="closed") & gate_open
         | Q(phase="closed", gate_closed_at__isnull=False, window_start__lte=now)
     )
-    rows = Market.objects.exclude(phase="settled").filter(due | Exists(queued))
+    asked = Intervention.objects.filter(market_id=OuterRef("pk"), sequence__isnull=True)
+    rows = Market.objects.exclude(phase="settled").filter(due | Exists(queued) | Exists(asked))
     return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def leases_due(now: datetime) -> list[int]:
+    """Return the organizations whose lease has run out and still counts."""
+    rows = Lease.objects.filter(ended_at__isnull=True, expires_at__lte=now).order_by("expires_at")
+    return list(rows.values_list("organization_id", flat=True))
+
+
+def markets_with_orders(organization_id: int, *, since: datetime | None = None, under_lease: bool = False) -> list[int]:
+    """
+    Return the markets in which trading is on and for which an organization has sent orders, since a time if given;
+    with `under_lease` only orders that asked to be cancelled on disconnection count.
+    """
+    rows = Command.objects.filter(
+        organization_id=organization_id,
+        kind__in=Command.ORDER_KINDS,
+        market__in=Market.objects.filter(phase__in=["call", "continuous"]),
+    )
+    if since is not None:
+        rows = rows.filter(accepted_at__gte=since)
+    if under_lease:
+        rows = rows.annotate(asked=F("flags").bitand(CANCEL_ON_DISCONNECT)).filter(asked__gt=0)
+    return sorted(set(rows.values_list("market_id", flat=True).distinct()))
 
 
 def offers_due() -> list[tuple[int, str]]:

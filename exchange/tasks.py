@@ -10,14 +10,16 @@ from core import clock
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import advance as advancing
-from exchange.actions import gate, markets, offers
+from exchange.actions import gate, leases, markets, offers
 from exchange.actions.hints import send
 from exchange.models import Offer
 
 
 @shared_task(name="exchange.tasks.sweep")
 def sweep() -> int:
-    """Hint every market in which something is due, and work on offers."""
+    """End leases that have run out, hint every market in which something is due, and work on offers."""
+    for organization_id in queries.leases_due(clock.now()):
+        durable(partial(leases.end_lease, organization_id=organization_id, now=clock.now(), only_expired=True))
     due = queries.markets_due(clock.now())
     for market_id in due:
         send(market_id)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from exchange.api import capacity, contracts, markets, orders
+from exchange.api import capacity, contracts, controls, markets, orders
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
@@ -16,6 +16,10 @@ api_urlpatterns = [
     path("markets", markets.Markets.as_view()),
     path("markets/<int:market_id>", markets.MarketDetail.as_view()),
     path("markets/<int:market_id>/trades", markets.MarketTrades.as_view()),
+    path("markets/<int:market_id>/controls", controls.MarketControls.as_view()),
+    path("organizations/<int:organization_id>/controls", controls.OrganizationControls.as_view()),
+    path("leases", controls.Leases.as_view()),
+    path("limits", controls.LimitsView.as_view()),
     path("auctions", markets.Auctions.as_view()),
     path("auctions/<int:auction_id>", markets.AuctionDetail.as_view()),
     path("auctions/<int:auction_id>/book", markets.AuctionBookDetail.as_view()),

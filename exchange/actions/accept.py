@@ -23,7 +23,8 @@ from exchange.actions import command_rows
 from exchange.actions.hints import hint
 from exchange.domain.commands import KINDS, QueuedCommand, flags_of, pack, rare_of
 from exchange.domain.funding import bond_rate_thousandths, buy_hold_micro, sell_hold_micro
-from exchange.domain.orders import BUY, SELL, Kind
+from exchange.domain.limits import MILLIONTHS, Exposure, check_distance, check_position, check_rate, check_size
+from exchange.domain.orders import BUY, SELL, Kind, contradicts
 from exchange.domain.requests import (
     CancelAllRequest,
     CancelRequest,
@@ -32,11 +33,11 @@ from exchange.domain.requests import (
     Refusal,
     ReplaceRequest,
     Request,
-    check_open,
     check_order,
     check_replacement,
+    check_trading,
 )
-from exchange.models import Command, CommandQueue, MarketPosition
+from exchange.models import Command, CommandQueue, MarketPosition, OrderRate
 from exchange.queries import OrderState
 from identity.models import Organization
 from providers.queries import delivered_thousandths
@@ -60,6 +61,7 @@ class Refused(NamedTuple):
 
 
 Outcome = Accepted | Refused
+_SIDES = {None: -1, "buy": BUY, "sell": SELL}
 
 
 @dataclass(slots=True)
@@ -103,6 +105,11 @@ class _Batch:
         )
         self.sellable = _lock_sellable(organization, requests, self.states, self.terms)
         self.free_micro = ledger.lock_accounts([self.available])[self.available].free_micro
+        # After that lock, which whoever stops trading or ends a lease takes too: an order is before it or refused.
+        self.guards = queries.guards_of(organization.pk, now=now)
+        self.limits = self.guards.limits
+        self.rate_left = self.guards.rate_left
+        self.exposures: dict[int, Exposure] = {}
         self.bond_thousandths = bond_rate_thousandths(delivered_thousandths(organization.pk)) if self.sellable else 0
         self.taken: dict[int, tuple[list[QueuedCommand], list[command_rows.Extra]]] = {}
         self.holds: dict[tuple[int, bool], _Hold] = {}
@@ -130,8 +137,18 @@ class _Batch:
         market_id, quantity, price = request.market_id, request.quantity_tokens, request.price_nano
         terms = self._terms(market_id)
         check_order(request, terms, self.now)
+        kind, flags = KINDS[request.type], flags_of(request)
+        if contradicts(kind, flags):
+            raise Refusal("contradictory-flags", "These options of the order exclude each other: leave one out.")
         hold_price = price or terms.cap_price_nano
         buying = request.side == "buy"
+        self._guard(terms, buying, quantity, price, hold_price)
+        if request.cancel_on_disconnect and not self.guards.has_lease:
+            raise Refusal(
+                "no-lease",
+                "cancel_on_disconnect needs a lease that has not run out: POST /v1/leases.",
+                "cancel_on_disconnect",
+            )
         covered = bond = 0
         if buying:
             hold_micro = buy_hold_micro(quantity_tokens=quantity, price_nano=hold_price)
@@ -145,15 +162,16 @@ class _Batch:
             )
             self._need(hold_micro, "The bond of this order")
             sellable.take(quantity)
+        self._count(market_id, buying, quantity)
         command_id = new_id()
         command = QueuedCommand(
             command_id.bytes,
-            KINDS[request.type],
+            kind,
             self.organization_id,
             BUY if buying else SELL,
             price // terms.tick_nano if price else 0,
             quantity // LOT_TOKENS,
-            flags_of(request),
+            flags,
             rare_of(request, terms.tick_nano, self.group_id),
             b"",
             self._hold(command_id, buying, market_id, hold_micro),
@@ -184,6 +202,7 @@ class _Batch:
         price = request.price_nano or state.price_nano or terms.cap_price_nano
         more = max(0, quantity - state.quantity_tokens)
         left = quantity - state.filled_tokens
+        self._guard(terms, state.side == "buy", quantity, request.price_nano, price, more)
         if state.side == "buy":
             needed = buy_hold_micro(quantity_tokens=left, price_nano=price)
         else:
@@ -194,6 +213,7 @@ class _Batch:
         self._need(extra, "This replacement")
         if state.side == "sell":
             sellable.take(more)
+        self._count(state.market_id, state.side == "buy", more)
         command_id = new_id()
         return self._add(
             terms,
@@ -227,10 +247,55 @@ class _Batch:
 
     def _cancel_all(self, request: CancelAllRequest) -> Outcome:
         terms = self._terms(request.market_id)
-        check_open(terms, self.now)
+        check_trading(terms, self.now)
         return self._add(
-            terms, QueuedCommand(id=new_id().bytes, kind=Kind.MASS_CANCEL, organization_id=self.organization.pk)
+            terms,
+            QueuedCommand(
+                id=new_id().bytes,
+                kind=Kind.MASS_CANCEL,
+                organization_id=self.organization.pk,
+                side=_SIDES[request.side],
+            ),
         )
+
+    def _guard(
+        self,
+        terms: MarketTerms,
+        buying: bool,
+        quantity: int,
+        price: int | None,
+        hold_price: int,
+        more: int | None = None,
+    ) -> None:
+        """Refuse what the operator has stopped or what exceeds a limit; `more` is what a replacement adds."""
+        market_id, limits = terms.market_id, self.limits
+        if self.guards.stops and (None in self.guards.stops or market_id in self.guards.stops):
+            raise Refusal(
+                "trading-stopped",
+                "The operator has stopped this organization's trading; orders can be cancelled.",
+            )
+        if limits is None:
+            return
+        check_rate(limits, self.rate_left)
+        check_size(limits, quantity_tokens=quantity, price_nano=hold_price)
+        if price is not None and limits.price_distance_thousandths is not None:
+            check_distance(limits, buying=buying, price_nano=price, reference_nano=queries.last_price_nano(terms))
+        if limits.position_tokens is not None:
+            exposure = self.exposures.get(market_id)
+            if exposure is None:
+                exposure = self.exposures[market_id] = queries.exposure(market_id, self.organization_id)
+            check_position(limits, exposure, buying=buying, quantity_tokens=quantity if more is None else more)
+
+    def _count(self, market_id: int, buying: bool, tokens: int) -> None:
+        """Count an order that was taken in against the limits."""
+        if self.limits is None:
+            return
+        self.rate_left -= MILLIONTHS
+        exposure = self.exposures.get(market_id)
+        if exposure is not None and buying:
+            exposure.open_buy_tokens += tokens
+        elif exposure is not None:
+            exposure.open_sell_tokens += tokens
 
     def _target(self, order_id: UUID) -> OrderState:
         state = self.states.get(order_id)
@@ -287,6 +352,10 @@ class _Batch:
                 MarketPosition.objects.filter(market_id=market_id, organization=self.organization).update(
                     open_sell_tokens=F("open_sell_tokens") + sellable.reserved_tokens
                 )
+        if self.limits is not None and self.limits.orders_per_minute is not None:
+            OrderRate.objects.update_or_create(
+                organization=self.organization, defaults={"level_millionths": self.rate_left, "at": self.now}
+            )
         for market_id, (commands, extras) in sorted(self.taken.items()):
             queued = CommandQueue.objects.create(market_id=market_id, received_at=self.now, content=pack(commands))
             command_rows.store(

@@ -1,11 +1,12 @@
 """
 Advancing a market: everything that is due in it, in order, in one transaction.
 
-What is due are accepted commands and moments of its schedule. A command received before a moment is taken up before it;
-one that became visible later meets the phase it finds. Running it again, or twice at once, finds nothing left to do.
+What is due are accepted commands, moments of its schedule, and interventions (`exchange.actions.controls`). A command
+received before a moment is taken up before it; one that became visible later meets the phase it finds. Running it
+again, or twice at once, finds nothing left to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from exchange.actions import auctions, facts
 from exchange.actions.market_state import MarketState, forget_book, state_of
 from exchange.domain.commands import QueuedCommand, unpack
 from exchange.domain.orders import Kind, Phase
-from exchange.models import AuctionResult, Market
+from exchange.models import AuctionResult, Intervention, Market
 from providers.queries import highest_list_price_nano
 
 BOOK_PHASES = {
@@ -31,7 +32,7 @@ BOOK_PHASES = {
 
 
 class Moment(NamedTuple):
-    """A point of a market's schedule: `open`, `expire`, `uncross`, `close`."""
+    """A point of a market's schedule: `open`, `expire`, `uncross`, `close`; or an intervention: `intervene`."""
 
     at: datetime
     verb: str
@@ -57,17 +58,22 @@ def advance(*, market_id: int, now: datetime) -> Advanced:
     assert_in_transaction()
     market = lock_market(market_id)
     batches = list(_take_queue(market_id))
-    if not batches and _next_moment(market, None, now) is None and market.phase in ("closed", "delivering", "settled"):
+    asked = list(Intervention.objects.filter(market_id=market_id, sequence__isnull=True).order_by("pk"))
+    over = market.phase in ("closed", "delivering", "settled")
+    if over and not batches and not asked and _next_moment(market, None, now) is None:
         return Advanced(market_id, market.phase, 0, 0, 0)
     if market.phase == Market.Phase.SCHEDULED and market.call_opens_at <= now:
         fix_terms(market, now)
         forget_book(market_id)
     state = state_of(market)
     trades_before, commands = market.last_trade, 0
-    while (moment := _next_moment(market, state, now)) is not None:
+    while (moment := _next_moment(market, state, now, asked)) is not None:
         while batches and batches[0][0] < moment.at:
             commands += _take_up(market, state, batches.pop(0)[1], now)
-        _do(moment, market, state, now)
+        if moment.verb == "intervene":
+            _intervene(asked.pop(0), market, state, now)
+        else:
+            _do(moment, market, state, now)
     for _, batch in batches:
         commands += _take_up(market, state, batch, now)
     phase_by_book(market, state)
@@ -93,9 +99,11 @@ def fix_terms(market: Market, now: datetime) -> None:
     market.save(update_fields=["cap_price_nano", "reference_price_nano"])
 
 
-def _next_moment(market: Market, state: MarketState | None, now: datetime) -> Moment | None:
-    """Return the first thing that the schedule has due, or None."""
-    due: list[Moment] = []
+def _next_moment(
+    market: Market, state: MarketState | None, now: datetime, asked: Sequence[Intervention] = ()
+) -> Moment | None:
+    """Return the first thing that the schedule or an intervention has due, or None."""
+    due = [Moment(min(asked[0].requested_at, now), "intervene")] if asked else []
     if market.phase == Market.Phase.SCHEDULED:
         if market.gate_closes_at <= now:
             due.append(Moment(market.gate_closes_at, "close"))
@@ -127,6 +135,13 @@ def _do(moment: Moment, market: Market, state: MarketState, now: datetime) -> No
         market.phase = Market.Phase.CLOSED
         market.volatility_call_until = None
         state.enter(Kind.PHASE, now, lots=Phase.CLOSED)
+
+
+def _intervene(asked: Intervention, market: Market, state: MarketState, now: datetime) -> None:
+    """Enter what was asked for into the journal."""
+    state.enter(Kind(asked.kind), now, owner=asked.organization_id or 0)
+    asked.sequence = state.sequence
+    asked.save(update_fields=["sequence"])
 
 
 def _uncross(market: Market, state: MarketState, now: datetime) -> None:
@@ -161,6 +176,8 @@ def phase_by_book(market: Market, state: MarketState) -> None:
     expected = BOOK_PHASES.get(market.phase, Phase.CLOSED)
     if state.book.phase != expected:
         raise AssertionError(f"market {market.pk} is {market.phase}, its book is in phase {state.book.phase}")
+    if state.book.halted != market.halted:
+        raise AssertionError(f"market {market.pk} and its book differ on whether it is halted")
 
 
 def _take_queue(market_id: int) -> Iterator[tuple[datetime, list[QueuedCommand]]]:
@@ -178,7 +195,13 @@ def _take_queue(market_id: int) -> Iterator[tuple[datetime, list[QueuedCommand]]
 def _announce(market: Market, state: MarketState) -> None:
     publish_on_commit(
         f"market.{market.pk}",
-        {"type": "phase", "market": market.pk, "phase": market.phase, "sequence": state.sequence},
+        {
+            "type": "phase",
+            "market": market.pk,
+            "phase": market.phase,
+            "halted": market.halted,
+            "sequence": state.sequence,
+        },
     )
     if market.phase == Market.Phase.CALL:
         auctions.publish_indicative(market, state)

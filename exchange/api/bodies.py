@@ -57,10 +57,11 @@ class CancelBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class CancelAllBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Cancel all one's orders in a market."""
+    """Cancel all one's orders in a market, or those on one side."""
 
     action: Literal["cancel_all"]
     market: int
+    side: Literal["buy", "sell"] | None = None
 
 
 class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -96,7 +97,7 @@ def parse_command(data: Any) -> Request:
     if isinstance(body, CancelBody):
         return CancelRequest(order_id=body.order)
     if isinstance(body, CancelAllBody):
-        return CancelAllRequest(market_id=_id(body.market, "market"))
+        return CancelAllRequest(market_id=_id(body.market, "market"), side=body.side)
     assert isinstance(body, ReplaceBody)
     return ReplaceRequest(
         order_id=body.order,

@@ -31,6 +31,9 @@ STATUSES = {
     "market-not-open": 409,
     "market-closed": 409,
     "order-ended": 409,
+    "trading-stopped": 409,
+    "no-lease": 409,
+    "limit-order-rate": 429,
 }
 
 
@@ -77,7 +80,7 @@ class BatchIn(serializers.Serializer[Any]):
     orders = serializers.ListField(
         child=serializers.DictField(),
         max_length=LARGEST_BATCH,
-        help_text='Orders, or {"action": "cancel" | "replace", "order": …}, {"action": "cancel_all", "market": …}.',
+        help_text='Orders, or {"action": "cancel" | "replace", "order": …}, or {"action": "cancel_all", "market": …}.',
     )
 
 

@@ -242,7 +242,7 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
         return Reason.BAD_PRICE
     if price > terms.cap:
         return Reason.ABOVE_CAP
-    if _contradicts(kind, flags):
+    if contradicts(kind, flags):
         return Reason.CONTRADICTORY_FLAGS
     stop, display, minimum, expires_ns, _, _ = rare or NO_RARE
     if not (0 < display <= lots if flags & ICEBERG else display == 0):
@@ -257,7 +257,8 @@ def refusal(terms: MarketTerms, command: Command) -> Reason:
 
 
 @lru_cache(maxsize=4096)
-def _contradicts(kind: int, flags: int) -> bool:
+def contradicts(kind: int, flags: int) -> bool:
+    """Whether an order's flags exclude each other, or do not go with its kind."""
     in_force = flags & TIME_IN_FORCE
     at_once = in_force in (IOC, FOK) or kind in (Kind.MARKET, Kind.STOP)
     waits = kind in (Kind.STOP, Kind.STOP_LIMIT)

@@ -51,9 +51,10 @@ class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelAllRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Take back what is left of all one's orders in a market."""
+    """Take back what is left of all one's orders in a market, or of those on one side."""
 
     market_id: int
+    side: str | None = None
 
 
 class ReplaceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +83,7 @@ class MarketTerms(msgspec.Struct, frozen=True, kw_only=True):
     reference_price_nano: int | None
     call_closes_at: datetime
     gate_closes_at: datetime
+    last_trade: int = 0
 
 
 class Refusal(Exception):
@@ -124,6 +126,15 @@ def check_open(terms: MarketTerms, now: datetime) -> None:
     """
     if terms.halted:
         raise Refusal("market-halted", "Trading in this market is halted; send orders when it resumes.", "market")
+    check_trading(terms, now)
+
+
+def check_trading(terms: MarketTerms, now: datetime) -> None:
+    """
+    Pass a market whose call or continuous trading is on, halted or not: what is needed to take orders back.
+
+    :raises Refusal: in any other phase.
+    """
     if terms.phase == "scheduled":
         raise Refusal("market-not-open", "This market's call has not opened yet.", "market")
     closes_at = terms.call_closes_at if terms.mode == "auction" else terms.gate_closes_at
