@@ -157,6 +157,39 @@ def settled_escrow_is_zero() -> Iterator[Finding]:
         yield Finding("settled-escrow-is-zero", scope, "0", str(posted))
 
 
+def disputes_are_held_back() -> Iterator[Finding]:
+    """
+    Of each settled contract and period, what is held back is what its open discrepancies hold, and what is held back,
+    used or beyond the lots is the work of its events less what decisions denied.
+    """
+    for contract, start, held, expected_held, counted, expected_counted in _rows("""
+        WITH latest AS (
+            SELECT DISTINCT ON (contract_id, period_start) contract_id, period_start, period_end, work_micro_st, lines
+            FROM metering_ingest_contractsettlement ORDER BY contract_id, period_start, revision DESC
+        ), summed AS (
+            SELECT l.contract_id, l.period_start, l.period_end, l.work_micro_st,
+                coalesce(sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'disputed'), 0)
+                    AS held,
+                coalesce(sum((line ->> 'quantity_micro_st')::bigint)
+                    FILTER (WHERE line ->> 'kind' IN ('used', 'overage', 'uncharged', 'disputed')), 0) AS counted
+            FROM latest l LEFT JOIN LATERAL jsonb_array_elements(l.lines) AS line ON true GROUP BY 1, 2, 3, 4
+        ), ruled AS (
+            SELECT s.*, coalesce(sum(d.held_work_micro_st), 0) AS expected_held,
+                s.work_micro_st - coalesce(sum(d.denied_work_micro_st), 0) AS expected_counted
+            FROM summed s LEFT JOIN metering_ingest_discrepancy d ON d.contract_id = s.contract_id
+                AND d.hour >= date_trunc('hour', s.period_start) AND d.hour < s.period_end
+            GROUP BY 1, 2, 3, 4, 5, 6
+        )
+        SELECT contract_id, period_start, held, expected_held, counted, expected_counted FROM ruled r
+        WHERE (held, counted) <> (expected_held, expected_counted)
+            AND NOT EXISTS (SELECT FROM late_usage u WHERE u.contract_id = r.contract_id)
+    """):
+        yield Finding(
+            "disputes-are-held-back", f"contract {contract} from {start:%Y-%m-%dT%H:%M}Z",
+            f"{expected_held} of {expected_counted} micro-ST held", f"{held} of {counted} micro-ST held",
+        )  # fmt: skip
+
+
 CHECKS: list[Check] = [
     ("rollups are events", rollups_are_events),
     ("voids have their events", voids_have_their_events),
@@ -164,4 +197,5 @@ CHECKS: list[Check] = [
     ("settlements are charged", settlements_are_charged),
     ("settled prices are lots", settled_prices_are_lots),
     ("settled escrow is zero", settled_escrow_is_zero),
+    ("disputes are held back", disputes_are_held_back),
 ]

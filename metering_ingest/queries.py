@@ -54,7 +54,7 @@ class UsageRow(NamedTuple):
 
 def meters_readable(actor: Actor) -> "QuerySet[Meter]":
     """Return the meters of the organizations that the actor may see."""
-    return Meter.objects.filter(organization__in=actor.organizations_readable()).select_related("deployment")
+    return Meter.objects.filter(organization__in=actor.organizations_readable()).select_related("deployment", "score")
 
 
 def aliases_readable(actor: Actor) -> "QuerySet[SubjectAlias]":

@@ -7,5 +7,7 @@ BEAT = {
     "settle_late_usage": {"task": "metering_ingest.tasks.settle_late_usage", "schedule": timedelta(seconds=2)},
     "settle_list_usage": {"task": "metering_ingest.tasks.settle_list_usage", "schedule": timedelta(seconds=30)},
     "replay_pending": {"task": "metering_ingest.tasks.replay_pending", "schedule": timedelta(seconds=2)},
+    "compare_meters": {"task": "metering_ingest.tasks.compare_meters", "schedule": timedelta(seconds=5)},
+    "score_meters": {"task": "metering_ingest.tasks.score_meters", "schedule": timedelta(minutes=10)},
     "make_partitions": {"task": "metering_ingest.tasks.make_partitions", "schedule": timedelta(minutes=10)},
 }

@@ -8,8 +8,9 @@ from core import clock
 from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
-from metering_ingest import queries
+from metering_ingest import queries, reconciliation_queries
 from metering_ingest.actions import partitions, settlement
+from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
 from metering_ingest.actions.settlement import NotDueYet
 from metering_ingest.domain.event_key import moment_of
@@ -80,3 +81,17 @@ def replay_pending() -> int:
     """Store events that waited for their market's contracts."""
     rows = queries.pending_events()
     return sum(replay(own_connection(), rows, now=clock.now()).values()) if rows else 0
+
+
+@shared_task(acks_late=True)
+def compare_meters() -> int:
+    """Compare the meters of contracts whose usage changed; open discrepancies where they are too far apart."""
+    now = clock.now()
+    due = reconciliation_queries.periods_to_compare(now)
+    return sum(durable(lambda d=d: compare_period(due=d, now=now)) for d in due)  # type: ignore[misc]
+
+
+@shared_task(acks_late=True)
+def score_meters() -> int:
+    """Bring the meters' scores up to date."""
+    return durable(lambda: reconciliation_queries.score_meters(clock.now()))

@@ -3,13 +3,23 @@
 from django.urls import path
 
 from metering_ingest import views
-from metering_ingest.api import meters, usage
+from metering_ingest.api import meters, reconciliation, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
     path("meters/<int:meter_id>", meters.MeterDetail.as_view()),
     path("aliases", meters.Aliases.as_view()),
     path("usage", usage.Usage.as_view()),
+    path("readings", reconciliation.Readings.as_view()),
+    path("reconciliation", reconciliation.Reconciliation.as_view()),
+    path("discrepancies", reconciliation.Discrepancies.as_view()),
+    path("discrepancies/<int:discrepancy_id>", reconciliation.DiscrepancyDetail.as_view()),
+    path("discrepancies/<int:discrepancy_id>/entries", reconciliation.Entries.as_view()),
+    path(
+        "discrepancies/<int:discrepancy_id>/entries/<int:entry_id>/attachment",
+        reconciliation.EntryAttachment.as_view(),
+    ),
+    path("discrepancies/<int:discrepancy_id>/decision", reconciliation.Decision.as_view()),
     path("events/rejected", usage.Rejected.as_view()),
     path("events/rejected/replay", usage.Replay.as_view()),
 ]

@@ -8,6 +8,7 @@ from billing.actions.invoices import issue_invoices
 from billing.models import Invoice
 from exchange.models import AuctionResult, Command, DeliveryContract
 from identity.models import ApiKey
+from metering_ingest.models import Discrepancy, DiscrepancyEntry
 from tests.billing.given import charge_input, given_charges
 from tests.given import (
     NOW,
@@ -74,6 +75,12 @@ def owned():
     given_api(buyer)
     delivery = given_webhook_delivery(buyer)
     capacity = given_capacity()
+    contract = DeliveryContract.objects.get()
+    discrepancy = Discrepancy.objects.create(
+        contract=contract, hour=NOW, token_class="output", provider_quantity=9, buyer_quantity=1,
+        tolerance_thousandths=20, held_quantity=8, held_work_micro_st=8, opened_at=NOW, changed_at=NOW,
+    )  # fmt: skip
+    entry = DiscrepancyEntry.objects.create(discrepancy=discrepancy, kind="comment", at=NOW, attachment=b"x")
     return {
         "organization_id": buyer.pk,
         "key_id": ApiKey.objects.get(organization=buyer).pk,
@@ -82,7 +89,9 @@ def owned():
         "market_id": market.pk,
         "auction_id": AuctionResult.objects.get().pk,
         "order_id": order,
-        "contract_id": DeliveryContract.objects.get().pk,
+        "contract_id": contract.pk,
+        "discrepancy_id": discrepancy.pk,
+        "entry_id": entry.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
         "webhook_id": delivery.endpoint_id,
@@ -151,7 +160,7 @@ def test_lists_hold_only_ones_own(owned):
     stranger = given_api(given_organization("both"))
     for path in (
         "orders", "trades", "positions", "contracts", "deliveries", "meters", "aliases", "capacity", "deployments",
-        "invoices", "statements", "charges", "transfers", "events/rejected",
+        "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
         "webhooks", "webhook-events",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")

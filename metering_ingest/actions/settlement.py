@@ -35,6 +35,7 @@ from exchange.actions.markets import mark_settled
 from exchange.models import ContractLot, DeliveryContract, Market
 from exchange.queries import undelivered_tokens
 from identity.models import Organization
+from metering_ingest.actions.reconciliation import Adjustment, adjustments, reconcile
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
 from metering_ingest.domain.settlement import (
     DeploymentUsage,
@@ -158,6 +159,8 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     void_repeats(meters, period, now=now)
     hours = range(int(period.start.timestamp()) // 3600, -(-int(period.end.timestamp()) // 3600))
     LateUsage.objects.filter(contract_id__in=ids, hour__gte=hours.start, hour__lt=hours.stop).delete()
+    reconcile([one.contract for one in due], period, until=period.end, now=now)
+    adjusted = adjustments(ids, period)
     usage: dict[int, list[Usage]] = {}
     for row in recount(ids, meters, period):
         usage.setdefault(row.contract_id, []).append(row)
@@ -183,7 +186,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             overage_limit_micro=max(0, month.buyer.allows_overage_micro - spent_elsewhere),
         )
         delivered = [
-            DeploymentUsage(u.deployment_id, u.work_micro_st, _list_price(u.deployment_id, period), u.tokens)
+            _delivered(u, adjusted.get((contract.pk, u.deployment_id)), _list_price(u.deployment_id, period))
             for u in usage.get(contract.pk, [])
         ]
         result = settle(
@@ -203,7 +206,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
                 period_end=period.end,
                 revision=revision,
                 settled_at=now,
-                work_micro_st=sum(u.work_micro_st for u in delivered),
+                work_micro_st=sum(u.work_micro_st for u in usage.get(contract.pk, [])),
                 overage_micro=overage,
                 lines=[asdict(line) for line in result.lines],
                 escrow_micro=result.escrow_micro,
@@ -215,6 +218,16 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     if charges or postings:
         push_charges(charges, postings, now=now)
     return len(rows)
+
+
+def _delivered(usage: Usage, adjusted: Adjustment | None, price_nano: int) -> DeploymentUsage:
+    """What a deployment delivered, less what was denied, and apart from it what is held back."""
+    held, denied = adjusted or (0, 0)
+    denied = min(denied, usage.work_micro_st)
+    held = min(held, usage.work_micro_st - denied)
+    return DeploymentUsage(
+        usage.deployment_id, usage.work_micro_st - held - denied, price_nano, usage.tokens, disputed_micro_st=held
+    )
 
 
 def _latest(contract_ids: Sequence[int], period: Period) -> dict[int, ContractSettlement]:
@@ -252,6 +265,8 @@ def _charges(
     """One charge per line that changed, with the difference; the first revision has every line whole."""
     old = {_source_key(one, line): line for line in (before.lines if before else ())}
     new = {_source_key(one, line): line for line in after.lines}
+    # A line that a ruling makes out of a slice held back corrects that slice: it goes on a note to its document.
+    held_back = next((key for key, line in old.items() if line.kind is LineKind.DISPUTED), None)
     for key in sorted(old.keys() | new.keys()):
         was, now = old.get(key), new.get(key)
         line = now or was
@@ -278,6 +293,7 @@ def _charges(
             seller_price_nano=line.seller_price_nano,
             tokens=tokens,
             occurred=one.period,
+            refers_to=None if was else held_back,
             **amounts,
         )
 

@@ -36,6 +36,9 @@ class MeterOut(serializers.Serializer[Any]):
     public_key = serializers.CharField(allow_null=True)
     created_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
+    score_thousandths = serializers.IntegerField(
+        allow_null=True, help_text="How often it was right in the last 30 days; null before the first comparison."
+    )
 
 
 class NewMeterOut(MeterOut):
@@ -76,6 +79,7 @@ def show_meter(meter: Meter) -> dict[str, Any]:
         "public_key": bytes(meter.public_key).hex() if meter.public_key else None,
         "created_at": meter.created_at,
         "closed_at": meter.closed_at,
+        "score_thousandths": meter.score.thousandths if hasattr(meter, "score") else None,
     }
 
 

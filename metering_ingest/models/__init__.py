@@ -1,14 +1,28 @@
 """Meters, the usage they report, and what was settled from it."""
 
 from metering_ingest.models.meters import Meter, SubjectAlias
+from metering_ingest.models.reconciliation import (
+    CounterReading,
+    Discrepancy,
+    DiscrepancyEntry,
+    MeterComparison,
+    MeterScore,
+    ReconciliationMark,
+)
 from metering_ingest.models.settlements import ContractSettlement, LateUsage, OverageMonth
 from metering_ingest.models.usage import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
 
 __all__ = [
     "ContractSettlement",
+    "CounterReading",
+    "Discrepancy",
+    "DiscrepancyEntry",
     "LateUsage",
     "Meter",
+    "MeterComparison",
+    "MeterScore",
     "OverageMonth",
+    "ReconciliationMark",
     "RejectedEvent",
     "SubjectAlias",
     "UntimedIdentity",

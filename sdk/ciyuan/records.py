@@ -416,6 +416,48 @@ class RejectedEvent(Record):
     resolved_at: datetime | None
 
 
+class DiscrepancyEntry(Record):
+    id: int
+    kind: str
+    at: datetime
+    side: str | None
+    text: str
+    evidence: Any
+    attachment: Any
+
+
+class Discrepancy(Record):
+    """Where the meters of a contract, hour and class are too far apart; `entries` where one is asked for alone."""
+
+    id: int
+    contract: int
+    buyer: int
+    provider: int
+    hour: datetime
+    token_class: str
+    state: str
+    provider_quantity: int
+    buyer_quantity: int | None
+    engine_quantity: int | None
+    tolerance_thousandths: int
+    held_quantity: int
+    held_standard_tokens: Decimal
+    accepted_quantity: int | None
+    denied_standard_tokens: Decimal
+    entries: list[DiscrepancyEntry] | None
+
+
+class Comparison(Record):
+    contract: int
+    hour: datetime
+    token_class: str
+    provider: int
+    buyer: int | None
+    engine: int | None
+    tolerance_thousandths: int
+    agrees: bool
+
+
 class UsageRow(Record):
     """One group of usage: its dimensions by name (`row["class"]`), tokens (`quantity`), standard tokens and events."""
 

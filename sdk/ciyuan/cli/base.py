@@ -193,7 +193,15 @@ def _padding(text: str, width: int) -> str:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The `ciyuan` program: whatever is wrong is one line on stderr, and exit code 1."""
-    from ciyuan.cli import metering, money, token, trading, verify, webhooks  # noqa: F401  they register their commands
+    from ciyuan.cli import (  # noqa: F401  they register their commands
+        discrepancies,
+        metering,
+        money,
+        token,
+        trading,
+        verify,
+        webhooks,
+    )
 
     try:
         code = cli.main(args, prog_name="ciyuan", standalone_mode=False)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
+import httpx
 
-from ciyuan.cli.base import Group, cli, fail, json_option, print_json
+from ciyuan.cli.base import Group, cli, fail, json_option, open_client, print_json
 from ciyuan.lines import BadLine, event_of_line
 from ciyuan.meter import Meter
 from ciyuan.tail import BATCH_LINES, Tail
@@ -167,6 +168,32 @@ def _summary(sender: Meter) -> str:
     state = sender.state
     sent, refused, waiting = state.sent_events, state.rejected_events, state.waiting_events
     return f"{sent:,} events acknowledged, {refused:,} refused, {waiting:,} waiting"
+
+
+@meter.command("scrape")
+@click.argument("address", metavar="URL|-")
+@click.option("--every", type=click.FloatRange(1), metavar="SECONDS", help="Go on until stopped.")
+@json_option
+def scrape(address: str, every: float | None, as_json: bool) -> None:
+    """
+    Post the token counters of an engine's /metrics (vLLM, SGLang), with the key of the engine's meter.
+
+    One scrape from URL or stdin; a minute apart is close enough, a restart of the engine is understood.
+    """
+    client = open_client()
+    while True:
+        try:
+            text = sys.stdin.read() if address == "-" else httpx.get(address, timeout=10).raise_for_status().text
+            answer = client.meters.read_counters(text)
+        except httpx.HTTPError as error:
+            if every is None:
+                fail(f"{address}: {error}")
+            click.echo(f"{address}: {error}", err=True)
+        else:
+            print_json(answer.raw) if as_json else click.echo(f"{answer['counters']} counters")
+        if every is None or address == "-":
+            return
+        time.sleep(every)
 
 
 @meter.command("rejected")

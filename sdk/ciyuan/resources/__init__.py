@@ -5,7 +5,7 @@ Prices are ¥ per standard token and amounts ¥, given as `Decimal` or text ("0.
 standard tokens; times are aware datetimes. Every write takes `idempotency_key`; without one it makes its own.
 """
 
-from ciyuan.resources.metering import Events, Exports, Meters, UsageQueries
+from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
@@ -15,7 +15,7 @@ from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
     "Accelerators", "Account", "Auctions", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
-    "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders",
-    "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "decimal_text",
-    "order_body", "time_text",
+    "Discrepancies", "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money",
+    "Orders", "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks",
+    "decimal_text", "order_body", "time_text",
 ]  # fmt: skip

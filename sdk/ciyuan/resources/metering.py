@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from ciyuan.calls import Call, Mode, Page, Resource, endpoint, page_of, paged, r
 from ciyuan.resources.values import given, time_text
 
 UsageRows = list[r.UsageRow]
+Comparisons = list[r.Comparison]
 
 
 class Meters(Resource[Mode]):
@@ -48,6 +50,12 @@ class Meters(Resource[Mode]):
         body = {"subject": subject, "buyer": buyer}
         return write("POST", "/v1/aliases", r.Alias, body, idempotency_key=idempotency_key)
 
+    @endpoint
+    def read_counters(self, exposition: str, *, at: datetime | str | None = None) -> Call[r.Anything]:
+        """Post what an engine's /metrics answered, with the key of the engine's meter. Again, it changes nothing."""
+        body = given(exposition=exposition, at=time_text("at", at))
+        return Call("POST", "/v1/readings", r.Anything, json=body, repeatable=True)
+
 
 class Events(Resource[Mode]):
     @endpoint
@@ -70,6 +78,57 @@ class Events(Resource[Mode]):
         """Try rejected events again after their cause is mended."""
         body = given(ids=list(ids) if ids is not None else None, code=code)
         return write("POST", "/v1/events/rejected/replay", r.Anything, body, idempotency_key=idempotency_key)
+
+
+class Discrepancies(Resource[Mode]):
+    """Where the meters of a contract are too far apart."""
+
+    @paged
+    def list(self, *, state: str | None = None, contract: int | None = None) -> Call[Page[r.Discrepancy]]:
+        return read("/v1/discrepancies", page_of(r.Discrepancy), state=state, contract=contract)
+
+    @endpoint
+    def get(self, discrepancy: int) -> Call[r.Discrepancy]:
+        """One discrepancy with everything that happened about it."""
+        return read(f"/v1/discrepancies/{discrepancy}", r.Discrepancy)
+
+    @endpoint
+    def comment(
+        self, discrepancy: int, text: str = "", *, attachment: tuple[str, str, bytes] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[r.DiscrepancyEntry]:  # fmt: skip
+        """
+        Say something, or attach a file of up to 1 MiB.
+
+        :param attachment: name, media type and content.
+        """
+        body: dict[str, Any] = {"text": text}
+        if attachment is not None:
+            name, media_type, content = attachment
+            body["attachment"] = {
+                "name": name, "media_type": media_type, "content_base64": b64encode(content).decode("ascii")
+            }  # fmt: skip
+        path = f"/v1/discrepancies/{discrepancy}/entries"
+        return write("POST", path, r.DiscrepancyEntry, body, idempotency_key=idempotency_key)
+
+    @endpoint
+    def decide(
+        self, discrepancy: int, *, accepted: int, reason: str, idempotency_key: str | None = None
+    ) -> Call[r.Discrepancy]:
+        """As the operator: bill so many tokens of the provider's count."""
+        body = {"accepted_quantity": accepted, "reason": reason}
+        path = f"/v1/discrepancies/{discrepancy}/decision"
+        return write("POST", path, r.Discrepancy, body, idempotency_key=idempotency_key)
+
+    @endpoint
+    def compare(
+        self, contract: int, *, start: datetime | str | None = None, end: datetime | str | None = None
+    ) -> Call[Comparisons]:
+        """What each meter counted of a contract, by hour and class."""
+        return read(
+            "/v1/reconciliation", lambda body: [r.Comparison(row) for row in body["items"]], contract=contract,
+            **{"from": time_text("start", start), "to": time_text("end", end)},
+        )  # fmt: skip
 
 
 class UsageQueries(Resource[Mode]):
