@@ -97,9 +97,11 @@ def charges_are_paid() -> Iterator[Finding]:
         WITH earned AS (SELECT provider_id, sum(seller_amount_micro - fee_micro) AS micro
                         FROM billing_charge GROUP BY provider_id),
         got AS (SELECT a.organization_id, sum(micro) AS micro FROM (
-                    SELECT credit_id AS account_id, amount_micro AS micro FROM billing_transfer WHERE kind = 'proceeds'
+                    SELECT credit_id AS account_id, amount_micro AS micro FROM billing_transfer
+                    WHERE kind IN ('proceeds', 'bond_call', 'default_cover', 'penalty_back', 'compensation_back')
                     UNION ALL
-                    SELECT debit_id, -amount_micro FROM billing_transfer WHERE kind = 'proceeds_back') m
+                    SELECT debit_id, -amount_micro FROM billing_transfer
+                    WHERE kind IN ('proceeds_back', 'default_repaid', 'penalty', 'compensation', 'replacement')) m
                 JOIN billing_account a ON a.id = m.account_id GROUP BY a.organization_id)
         SELECT coalesce(e.provider_id, g.organization_id), coalesce(e.micro, 0), coalesce(g.micro, 0)
         FROM earned e FULL JOIN got g ON g.organization_id = e.provider_id
@@ -176,10 +178,11 @@ def invoices_are_charges_and_rounding() -> Iterator[Finding]:
 
 
 def every_charge_has_its_document() -> Iterator[Finding]:
-    """On each side a charge stands on one document or waits for it: never both, never neither."""
+    """On each side that it shows on, a charge stands on one document or waits for it: never both, never neither."""
     for charge, side, documents in _rows("""
         SELECT c.source_key || ' r' || c.revision, s.side, count(ic.id) + count(w.id)
-        FROM billing_charge c CROSS JOIN (VALUES ('buyer'), ('provider')) AS s (side)
+        FROM billing_charge c JOIN (VALUES ('buyer'), ('provider')) AS s (side)
+            ON s.side = 'provider' OR c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default')
         LEFT JOIN billing_invoicecharge ic ON ic.charge_id = c.id AND ic.side = s.side
         LEFT JOIN billing_waitingcharge w ON w.charge_id = c.id AND w.side = s.side
         GROUP BY c.id, s.side HAVING count(ic.id) + count(w.id) <> 1

@@ -7,10 +7,12 @@ from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from billing.domain.accounts import AccountKind, AccountRef, available
+from billing.domain.charges import PROVIDER_ONLY
 from billing.domain.postings import Stage
 from billing.models import (
     Account,
     BillingProfile,
+    Charge,
     Invoice,
     InvoicePayment,
     InvoiceState,
@@ -101,6 +103,12 @@ def transfers_of(organization_id: int) -> "QuerySet[Transfer]":
     """Return the transfers that touch an organization's accounts."""
     accounts = list(Account.objects.filter(organization_id=organization_id).values_list("id", flat=True))
     return Transfer.objects.select_related("debit", "credit").filter(Q(debit__in=accounts) | Q(credit__in=accounts))
+
+
+def charges_of(organization_id: int) -> "QuerySet[Charge]":
+    """Return what was charged to an organization or earned by it; not what only concerns its provider."""
+    bought = Q(buyer_id=organization_id) & ~Q(kind__in=[kind.value for kind in PROVIDER_ONLY])
+    return Charge.objects.filter(bought | Q(provider_id=organization_id))
 
 
 def fee_thousandths(provider_id: int) -> int:

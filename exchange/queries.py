@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -25,6 +26,7 @@ from exchange.models import (
     MarketPosition,
     Offer,
     OrderEvent,
+    Replacement,
     Shortfall,
     Trade,
 )
@@ -418,11 +420,29 @@ def _contract_facts(row: DeliveryContract) -> ContractFacts:
     )
 
 
-def undelivered_tokens(contract_id: int) -> int:
-    """Return how many tokens of a contract its provider did not make available: withdrawn, or claimed and upheld."""
-    total = Shortfall.objects.filter(contract_id=contract_id).aggregate(total=Sum("quantity_tokens"))["total"] or 0
-    contract = DeliveryContract.objects.filter(pk=contract_id).values_list("quantity_tokens", flat=True).first() or 0
-    return min(int(total), contract)
+class ShortfallFacts(NamedTuple):
+    """What a provider did not make available of a contract, and what of it another one delivers instead."""
+
+    quantity_tokens: int
+    replaced_tokens: int
+    penalty_thousandths: int
+
+
+def shortfalls_of(contract_ids: Collection[int]) -> dict[int, list[ShortfallFacts]]:
+    """Return the shortfalls of contracts in the order of their reports: withdrawn, or claimed and found so."""
+    found: dict[int, list[ShortfallFacts]] = {}
+    rows = Shortfall.objects.filter(contract_id__in=contract_ids).order_by("contract_id", "pk")
+    for contract_id, *facts in rows.values_list(
+        "contract_id", "quantity_tokens", "replaced_tokens", "penalty_thousandths"
+    ):
+        found.setdefault(contract_id, []).append(ShortfallFacts(*facts))
+    return found
+
+
+def replaced_tokens_by_lot(contract_ids: Collection[int]) -> dict[tuple[int, int], int]:
+    """Return how much of a lot, by contract and number, other providers deliver instead."""
+    rows = Replacement.objects.filter(lot__contract_id__in=contract_ids).values_list("lot__contract_id", "lot__number")
+    return {(contract, number): total for contract, number, total in rows.annotate(Sum("quantity_tokens")).order_by()}
 
 
 def markets_due_for_settlement(now: datetime) -> list[int]:

@@ -4,14 +4,16 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 
 from core.errors import BadRequest
+from core.money import cost_micro, share_micro
 from exchange.models import DeliveryContract
 from identity.access import Actor
 from metering_ingest.domain.classes import CODES, NAMES
 from metering_ingest.domain.pipeline import PENDING_CODE
-from metering_ingest.models import LateUsage, Meter, RejectedEvent, SubjectAlias
+from metering_ingest.domain.settlement import PENALTY_THOUSANDTHS
+from metering_ingest.models import Claim, LateUsage, Meter, RejectedEvent, SubjectAlias
 
 #: What usage may be grouped by, and the SQL that names it. `r` is the rollup, `c` the contract, `d` the deployment.
 DIMENSIONS = {
@@ -124,6 +126,25 @@ def usage(
         named = tuple(NAMES[value] if name == "class" else value for name, value in zip(group_by, group, strict=True))
         rows.append(UsageRow(named, int(quantity), int(work), int(events)))
     return rows
+
+
+def open_claims(market_id: int) -> "QuerySet[Claim]":
+    """Return the claims on a market's contracts that nobody has ruled on."""
+    return Claim.objects.filter(contract__market_id=market_id, ruling__isnull=True)
+
+
+def claimed_micro(market_id: int) -> dict[int, int]:
+    """
+    Return, by provider, what the open claims on a market's contracts may cost at most: the dearest lot's price and the
+    penalty on it.
+    """
+    cost: dict[int, int] = {}
+    rows = open_claims(market_id).annotate(dearest=Max("contract__lots__buyer_price_nano"))
+    for claim in rows.select_related("contract"):
+        price = cost_micro(tokens=claim.quantity_tokens, price_nano=claim.dearest)
+        most = price + share_micro(price, PENALTY_THOUSANDTHS)
+        cost[claim.contract.provider_id] = cost.get(claim.contract.provider_id, 0) + most
+    return cost
 
 
 LATE_A_SWEEP = 100

@@ -110,5 +110,12 @@ class ListPriceAdmin(LookOnly):
 
 @admin.register(ProviderScore)
 class ProviderScoreAdmin(LookOnly):
-    list_display = ("provider", "delivered_thousandths", "contracts", "contracted_tokens", "undelivered_tokens")
+    list_display = (
+        "provider",
+        "version",
+        "delivered_thousandths",
+        "contracts",
+        "contracted_tokens",
+        "undelivered_tokens",
+    )
     list_select_related = ("provider",)

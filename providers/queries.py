@@ -165,8 +165,13 @@ def _prices_since(grade_id: int, since: datetime, at: datetime) -> dict[int, lis
 
 def delivered_thousandths(provider_id: int) -> int | None:
     """Return the share of what the provider sold that it made available, in thousandths; None before its first."""
-    score = ProviderScore.objects.filter(provider_id=provider_id).first()
+    score = delivery_scores(provider_id).first()
     return score.delivered_thousandths if score and score.contracts else None
+
+
+def delivery_scores(provider_id: int) -> "QuerySet[ProviderScore]":
+    """Return the versions of a provider's score, the one that holds first."""
+    return ProviderScore.objects.filter(provider_id=provider_id).order_by("-version")
 
 
 def _by_slug_or_id(rows: "QuerySet[M]", slug_or_id: str | int) -> M | None:

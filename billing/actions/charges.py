@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing.actions import ledger
-from billing.domain.charges import ChargeInput, check, check_paid
+from billing.domain.charges import ChargeInput, ChargeKind, check, check_paid
 from billing.domain.postings import Posting
 from billing.models import Charge, WaitingCharge
 from core.errors import Conflict
@@ -68,7 +68,8 @@ def _store(charges: Sequence[ChargeInput], now: datetime) -> list[UUID]:
     Charge.objects.bulk_create(fresh)
     WaitingCharge.objects.bulk_create([
         WaitingCharge(charge=row, organization_id=organization_id, side=side)
-        for row in fresh for side, organization_id in (("buyer", row.buyer_id), ("provider", row.provider_id))])
+        for row in fresh for side, organization_id in (("buyer", row.buyer_id), ("provider", row.provider_id))
+        if side in ChargeKind(row.kind).sides])
     return ids
 
 

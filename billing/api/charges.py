@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Prefetch, Q
+from django.db.models import Prefetch
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from billing.api.ledger import ORGANIZATION, BillingView
 from billing.models import Charge, InvoiceCharge
+from billing.queries import charges_of
 from core.api.paging import page
 from core.api.serializers import PriceField, YuanField
 from core.money import format_price, format_price_per_million, format_tokens, format_yuan
@@ -76,7 +77,7 @@ class Charges(BillingView):
     def get(self, request: Request) -> Response:
         """What was charged to the organization, or earned by it, newest first."""
         organization_id = self.organization_asked().pk
-        rows = Charge.objects.filter(Q(buyer_id=organization_id) | Q(provider_id=organization_id))
+        rows = charges_of(organization_id)
         taken = InvoiceCharge.objects.select_related("line__invoice")
         rows = rows.prefetch_related(Prefetch("invoiced", taken))
         if scope := request.query_params.get("scope"):

@@ -171,6 +171,12 @@ class Presenter:
             about.append(self.say("take_or_pay", share=share))
         if line.kind in ("undelivered", "disputed"):
             about.append(self.say(line.kind))
+        if line.kind == "penalty":
+            about.append(self.say("penalty", share=percent(int(labels.get("penalty_thousandths") or 0))))
+        if line.kind == "replacement":
+            about.append(self.say("replacement", contract=str(labels.get("replaced_by"))))
+        if line.kind in ("compensation", "from_bond", "from_default"):
+            about.append(self.say(line.kind))
         return [span(line.occurred_start, line.occurred_end), *(text for text in about if text)]
 
     @staticmethod

@@ -19,7 +19,7 @@ class AccountKind(StrEnum):
     ESCROW = "escrow"              # paid for and not yet delivered, per market
     PAYABLE = "payable"            # a provider's proceeds, until they are paid out
     BOND = "bond"                  # a seller's security, per market
-    DEFAULT_FUND = "default_fund"  # the operator's reserve against failing providers
+    DEFAULT_FUND = "default_fund"  # the operator's default account: bears what failing providers cannot
     FEE = "fee"                    # the platform's fee, per market until it is swept to revenue
     VAT = "vat"                    # value added tax contained in fees, per market until it is swept
     ROUNDING = "rounding"          # what rounding to the fen took or gave
@@ -43,10 +43,11 @@ class AccountKind(StrEnum):
         return "debit" if self in DEBIT_NORMAL else "credit"
 
 
-# Fee, VAT, rounding and revenue give back what a later revision of a charge takes from them.
+# Fee, VAT, rounding and revenue give back what a later revision of a charge takes from them. The default account below
+# zero is the operator's own loss, and shows it.
 MAY_OVERDRAW = frozenset({
     AccountKind.EXTERNAL, AccountKind.RECEIVABLE, AccountKind.FEE, AccountKind.VAT, AccountKind.ROUNDING,
-    AccountKind.REVENUE, AccountKind.PROMOTION,
+    AccountKind.REVENUE, AccountKind.PROMOTION, AccountKind.DEFAULT_FUND,
 })
 DEBIT_NORMAL = frozenset({AccountKind.EXTERNAL, AccountKind.RECEIVABLE, AccountKind.PROMOTION})
 
@@ -110,7 +111,7 @@ def rounding(scope: str = "") -> AccountRef:
 
 
 def default_fund() -> AccountRef:
-    """Return the operator's reserve against failing providers."""
+    """Return the operator's default account: it bears what bond and payable of a failing provider cannot."""
     return AccountRef(AccountKind.DEFAULT_FUND)
 
 

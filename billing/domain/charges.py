@@ -27,7 +27,11 @@ class ChargeKind(StrEnum):
     DISPUTED = "disputed"        # held back while the meters disagree: charged to nobody until a ruling
     LIST = "list"                # usage without contract, rated from a price book
     TRADING_DIFFERENCE = "trading_difference"  # what buying and reselling gave or took
-    PENALTY = "penalty"          # for failing to deliver
+    PENALTY = "penalty"          # for failing to deliver: the buyer gets it, the provider owes it
+    COMPENSATION = "compensation"  # what the buyer's price exceeded the provider's by, where it was not delivered
+    REPLACEMENT = "replacement"  # what another provider's tokens cost more than the contract's
+    FROM_BOND = "from_bond"      # what of these the provider's bond bore
+    FROM_DEFAULT = "from_default"  # what the operator's default account bore
 
     @property
     def is_taxed(self) -> bool:
@@ -39,11 +43,18 @@ class ChargeKind(StrEnum):
         """Whether its amounts are quantity × price, rounded once, on both sides."""
         return self in EXACT
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Whose documents show it: what lies between the operator and a provider is not the buyer's business."""
+        return ("provider",) if self in PROVIDER_ONLY else ("buyer", "provider")
+
 
 TAXED = frozenset({
     ChargeKind.USED, ChargeKind.UNUSED, ChargeKind.UNDELIVERED, ChargeKind.OVERAGE, ChargeKind.LIST,
     ChargeKind.DISPUTED})
 EXACT = frozenset({ChargeKind.USED, ChargeKind.OVERAGE})
+PROVIDER_ONLY = frozenset({
+    ChargeKind.COMPENSATION, ChargeKind.REPLACEMENT, ChargeKind.FROM_BOND, ChargeKind.FROM_DEFAULT})
 
 
 class ChargeInput(NamedTuple):

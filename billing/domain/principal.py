@@ -15,6 +15,10 @@ offsetting sale      escrow                                                avail
 delivered            escrow                                                payable of the provider; fee and VAT on it
 returned             escrow                                                available of the buyer
 usage beyond         available, then receivable, of the buyer              payable of the provider; fee and VAT on it
+loss borne           bond of the seller, then the default account          payable of the provider
+penalty              payable of the provider                               available of the buyer
+compensation         payable of the provider                               escrow, which returns the buyer's price
+replacement          payable of the provider                               escrow, which pays the dearer seller
 ===================  ====================================================  =========================================
 """
 
@@ -36,6 +40,7 @@ from billing.domain.accounts import (
     rounding,
     vat,
 )
+from billing.domain.losses import Cover
 from billing.domain.postings import Posting, Stage, transfer_id
 from core.money import round_half_up, share_micro
 
@@ -148,10 +153,11 @@ def take_back_from_provider(
     """
     Return the mirror of `pay_provider` (all parts of `split` positive), for a later revision that takes back.
 
-    What the provider's proceeds cannot pay it owes.
+    What the provider's proceeds cannot pay comes from what is left of its bond; what that lacks it owes.
     """
     parts = (
-        (key, "proceeds_back", payable(provider_id), split.provider_micro, (receivable(provider_id),)),
+        (key, "proceeds_back", payable(provider_id), split.provider_micro,
+         (bond(provider_id, scope), receivable(provider_id))),
         (f"{key}:fee", "fee_back", fee(scope), split.fee_net_micro, ()),
         (f"{key}:vat", "fee_vat_back", vat(scope), split.fee_vat_micro, ()),
     )
@@ -164,15 +170,35 @@ def return_to_buyer(*, key: str, buyer_id: int, source: AccountRef, amount_micro
     return Posting(key, "refund", Stage.POSTED, source, available(buyer_id), amount_micro)
 
 
-def compensate_buyer(*, key: str, provider_id: int, scope: str, buyer_id: int, amount_micro: int) -> Posting:
-    """Return what escrow lacks for undelivered tokens: from the provider's bond, the default fund, on its account."""
-    return Posting(key, "compensation", Stage.POSTED, bond(provider_id, scope), available(buyer_id), amount_micro,
-                   fallbacks=(default_fund(), receivable(provider_id)))
-
-
 def keep_surplus(*, key: str, scope: str, amount_micro: int) -> Posting:
-    """Return what is left over in escrow for undelivered tokens: it goes to the default fund."""
+    """Return what is left over in escrow for undelivered tokens: it goes to the default account."""
     return Posting(key, "surplus", Stage.POSTED, escrow(scope), default_fund(), amount_micro)
+
+
+def bear_loss(*, key: str, provider_id: int, scope: str, borne: Cover) -> list[Posting]:
+    """Return what bond and default account put into the provider's payable, or the latter gets back of it."""
+    owed, fund = payable(provider_id), default_fund()
+    parts = (
+        (f"{key}:bond", "bond_call", bond(provider_id, scope), owed, borne.bond_micro),
+        (f"{key}:default", "default_cover", fund, owed, borne.default_micro),
+        (f"{key}:repaid", "default_repaid", owed, fund, -borne.default_micro),
+    )
+    return [Posting(part_key, kind, Stage.POSTED, debit, credit, amount)
+            for part_key, kind, debit, credit, amount in parts if amount > 0]
+
+
+def pay_loss(*, key: str, kind: str, provider_id: int, to: AccountRef, amount_micro: int) -> list[Posting]:
+    """
+    Return how a loss (`kind`: penalty, compensation, replacement) goes from the provider's payable to whom it is due.
+
+    Negative: it comes back, kind `…_back`; a buyer that has spent it owes it.
+    """
+    if not amount_micro:
+        return []
+    if amount_micro > 0:
+        return [Posting(key, kind, Stage.POSTED, payable(provider_id), to, amount_micro)]
+    debt = () if to.organization_id is None else (receivable(to.organization_id),)
+    return [Posting(key, f"{kind}_back", Stage.POSTED, to, payable(provider_id), -amount_micro, fallbacks=debt)]
 
 
 def sweep(*, key: str, scope: str, fee_micro: int, vat_micro: int, rounding_micro: int) -> list[Posting]:

@@ -157,3 +157,19 @@ def mark_settled(*, market_id: int, now: datetime) -> Market:
     market.settled_at = now
     market.save(update_fields=["phase", "settled_at"])
     return market
+
+
+def mark_final(*, market_id: int, now: datetime) -> Market:
+    """
+    Say that a settled market's settlement is final. A second call changes nothing.
+
+    :raises MarketNotOver: before it is settled.
+    """
+    assert_in_transaction()
+    market = lock_market(market_id)
+    if market.phase != Market.Phase.SETTLED:
+        raise MarketNotOver(f"Market {market_id} is {market.phase}: it becomes final after its settlement.")
+    if market.finalized_at is None:
+        market.finalized_at = now
+        market.save(update_fields=["finalized_at"])
+    return market

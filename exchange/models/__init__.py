@@ -7,14 +7,45 @@ insert-only.
 """
 
 from exchange.models.auctions import AuctionBook, AuctionResult
-from exchange.models.contracts import ContractDeployment, ContractLot, DeliveryContract, Offer, Shortfall, SigningKey
+from exchange.models.contracts import (
+    BuyerExclusion,
+    ContractDeployment,
+    ContractLot,
+    DeliveryContract,
+    Offer,
+    Replacement,
+    Shortfall,
+    SigningKey,
+    Unplaced,
+)
 from exchange.models.controls import Intervention, Lease, OrderRate, TradingLimits, TradingStop
 from exchange.models.journal import BookSnapshot, JournalEntry, OrderEvent, Trade
 from exchange.models.markets import Market, MarketPosition
 from exchange.models.orders import Command, CommandQueue
 
 __all__ = [
-    "AuctionBook", "AuctionResult", "BookSnapshot", "Command", "CommandQueue", "ContractDeployment", "ContractLot",
-    "DeliveryContract", "Intervention", "JournalEntry", "Lease", "Market", "MarketPosition", "Offer", "OrderEvent",
-    "OrderRate", "Shortfall", "SigningKey", "Trade", "TradingLimits", "TradingStop",
+    "AuctionBook",
+    "AuctionResult",
+    "BookSnapshot",
+    "BuyerExclusion",
+    "Command",
+    "CommandQueue",
+    "ContractDeployment",
+    "ContractLot",
+    "DeliveryContract",
+    "Intervention",
+    "JournalEntry",
+    "Lease",
+    "Market",
+    "MarketPosition",
+    "Offer",
+    "OrderEvent",
+    "OrderRate",
+    "Replacement",
+    "Shortfall",
+    "SigningKey",
+    "Trade",
+    "TradingLimits",
+    "TradingStop",
+    "Unplaced",
 ]

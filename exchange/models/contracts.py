@@ -107,6 +107,10 @@ class Offer(models.Model):
     order_id = models.UUIDField(null=True)
     reason = models.CharField(max_length=300, blank=True)
     rolls_over = models.BooleanField(default=False, help_text="What stays unsold is offered in the next call.")
+    rolled_to = models.OneToOneField(
+        Capacity, models.PROTECT, null=True, related_name="rolled_from", help_text="What its unsold rest became."
+    )
+    rolled_at = models.DateTimeField(null=True, help_text="When that was done, or found to be needless.")
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -148,7 +152,12 @@ class ContractDeployment(models.Model):
 
 
 class Shortfall(models.Model):
-    """Tokens of a contract that its provider did not make available, reported or found. Insert-only."""
+    """
+    Tokens of a contract that its provider did not make available, reported or found. Insert-only.
+
+    `replaced_tokens` of them another provider delivers instead (see `Replacement`); for the rest the buyer gets its
+    price back and `penalty_thousandths` of it on top.
+    """
 
     class Cause(models.TextChoices):
         WITHDRAWN = "withdrawn", _("Withdrawn by the provider")
@@ -157,16 +166,99 @@ class Shortfall(models.Model):
     contract = models.ForeignKey(DeliveryContract, models.PROTECT, related_name="shortfalls")
     cause = models.CharField(max_length=10, choices=Cause)
     quantity_tokens = models.BigIntegerField()
+    replaced_tokens = models.BigIntegerField(default=0)
+    penalty_thousandths = models.PositiveSmallIntegerField(default=200)
     reported_at = models.DateTimeField()
+    begins_at = models.DateTimeField(null=True, help_text="From when on they are missing.")
+    note = models.CharField(max_length=300, blank=True)
     source_key = models.CharField(max_length=120, unique=True)
 
     class Meta:
         constraints: ClassVar = [
-            models.CheckConstraint(name="shortfall_positive", condition=Q(quantity_tokens__gt=0))
+            models.CheckConstraint(name="shortfall_positive", condition=Q(quantity_tokens__gt=0)),
+            models.CheckConstraint(
+                name="shortfall_replaced_within",
+                condition=Q(replaced_tokens__gte=0, replaced_tokens__lte=F("quantity_tokens")),
+            ),
+            models.CheckConstraint(name="shortfall_penalty_is_a_share", condition=Q(penalty_thousandths__lte=1_000)),
         ]
 
     def __str__(self) -> str:
         return f"{self.contract_id}: {self.quantity_tokens} {self.cause}"
+
+
+class Replacement(models.Model):
+    """
+    A part of a contract's lot that another provider delivers instead, as a lot of another contract. Insert-only.
+
+    The buyer pays its price as before. What the replacing provider's price is above the failing one's stands in
+    `cost_micro` and is the failing one's to bear; below zero it went to the default account.
+    """
+
+    shortfall = models.ForeignKey(Shortfall, models.PROTECT, related_name="replacements")
+    lot = models.ForeignKey(ContractLot, models.PROTECT, related_name="replaced_by")
+    new_lot = models.OneToOneField(ContractLot, models.PROTECT, related_name="replaces")
+    capacity = models.ForeignKey(Capacity, models.PROTECT, related_name="replacements")
+    quantity_tokens = models.BigIntegerField()
+    cost_micro = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(name="replacement_positive", condition=Q(quantity_tokens__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity_tokens} of lot {self.lot_id} by lot {self.new_lot_id}"
+
+
+class BuyerExclusion(models.Model):
+    """A provider that a buyer does not want to be served by; at most three, which the action sees to."""
+
+    buyer = models.ForeignKey(Organization, models.PROTECT, related_name="exclusions")
+    provider = models.ForeignKey(Organization, models.PROTECT, related_name="excluded_by")
+    since = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["buyer", "provider"], name="exclusion_once"),
+            models.CheckConstraint(name="exclusion_of_another", condition=~Q(buyer=F("provider"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.buyer} without {self.provider}"
+
+
+class Unplaced(models.Model):
+    """
+    A purchase and a sale that only each other were left for at gate closure, and that an exclusion kept apart.
+
+    The buyer got back the lower of both prices, which is what the escrow holds for it at most. Insert-only.
+    """
+
+    market = models.ForeignKey(Market, models.PROTECT, related_name="unplaced")
+    number = models.PositiveIntegerField()
+    buyer = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    seller = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    quantity_tokens = models.BigIntegerField()
+    buyer_price_nano = models.BigIntegerField()
+    seller_price_nano = models.BigIntegerField()
+    refund_micro = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "unplaced"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["market", "number"], name="unplaced_once"),
+            models.CheckConstraint(
+                name="unplaced_positive", condition=Q(quantity_tokens__gt=0, refund_micro__gt=0)
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["buyer", "-id"], name="unplaced_of_buyer"),
+            models.Index(fields=["seller", "-id"], name="unplaced_of_seller"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.market_id}: {self.quantity_tokens}"
 
 
 class SigningKey(models.Model):

@@ -64,7 +64,8 @@ class Market(models.Model):
     last_trade = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()
     gate_closed_at = models.DateTimeField(null=True)
-    settled_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True, help_text="Preliminary: claims may still be ruled on.")
+    finalized_at = models.DateTimeField(null=True, help_text="When its settlement became final.")
 
     class Meta:
         constraints: ClassVar = [
@@ -98,6 +99,10 @@ class Market(models.Model):
                 condition=Q(phase="settled", settled_at__isnull=False)
                 | (~Q(phase="settled") & Q(settled_at__isnull=True)),
             ),
+            models.CheckConstraint(
+                name="market_final_after_settlement",
+                condition=Q(finalized_at__isnull=True) | Q(settled_at__isnull=False, finalized_at__gte=F("settled_at")),
+            ),
             ExclusionConstraint(
                 name="market_windows_of_a_grade_never_overlap",
                 expressions=[
@@ -112,6 +117,11 @@ class Market(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["call_opens_at"], condition=Q(phase="scheduled"), name="market_to_open"),
             models.Index(fields=["phase", "window_start"], name="market_phase_window"),
+            models.Index(
+                fields=["settled_at"],
+                condition=Q(phase="settled", finalized_at__isnull=True),
+                name="market_to_finalize",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -2,12 +2,14 @@
 Settling contracts: recompute usage from events, rate it by the pure rule, push charges with the transfers that pay.
 
 The first settlement of a contract and period says the whole; a later one, after late events, voids or rulings, pushes
-only the difference, as the next revision. Settling again without a change does nothing.
+only the difference, as the next revision. Settling again without a change does nothing. A market's first settlement is
+preliminary: it keeps of each provider's bond what open claims may cost. `finality.py` ends that.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from billing import queries as billing
@@ -22,19 +24,24 @@ from billing.domain.accounts import (
     default_fund,
     dispute,
     escrow,
+    fee,
+    payable,
     receivable,
-    revenue,
     rounding,
+    vat,
 )
 from billing.domain.charges import ChargeInput, ChargeKind
 from billing.domain.postings import Posting, Stage
 from core.errors import Conflict
+from core.money import MICRO_PER_TOKEN
 from core.periods import SHANGHAI, Period, shanghai_date, shanghai_day
 from core.transactions import assert_in_transaction
 from exchange.actions.markets import mark_settled
 from exchange.models import ContractLot, DeliveryContract, Market
-from exchange.queries import undelivered_tokens
+from exchange.queries import ShortfallFacts, replaced_tokens_by_lot, shortfalls_of
 from identity.models import Organization
+from metering_ingest import queries
+from metering_ingest.actions.losses import Loss, bear
 from metering_ingest.actions.reconciliation import Adjustment, adjustments, reconcile
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
 from metering_ingest.domain.settlement import (
@@ -45,10 +52,12 @@ from metering_ingest.domain.settlement import (
     Pot,
     Settlement,
     Terms,
+    Undelivered,
     difference,
     settle,
 )
 from metering_ingest.models import ContractSettlement, LateUsage, OverageMonth
+from providers.actions.scores import lock_scores, record_delivery
 from providers.models import Grade
 from providers.queries import list_price_nano
 
@@ -56,6 +65,8 @@ CHARGE_KINDS = {
     LineKind.USED: ChargeKind.USED,
     LineKind.UNUSED: ChargeKind.UNUSED,
     LineKind.UNDELIVERED: ChargeKind.UNDELIVERED,
+    LineKind.COMPENSATION: ChargeKind.COMPENSATION,
+    LineKind.PENALTY: ChargeKind.PENALTY,
     LineKind.DISPUTED: ChargeKind.DISPUTED,
     LineKind.OVERAGE: ChargeKind.OVERAGE,
     LineKind.UNCHARGED: ChargeKind.OVERAGE,
@@ -84,8 +95,9 @@ class _Due:
 
 def settle_market(*, market_id: int, now: datetime) -> int:
     """
-    Settle every contract of a market whose window and grace are over, give back what is left of the bonds, sweep the
-    market's accounts and mark it settled. Of a settled market, push what has changed since.
+    Settle every contract of a market whose window and grace are over, score its providers, give back what is left of
+    the bonds and not claimed, sweep the market's accounts and mark it settled. Of a settled market, push what has
+    changed since.
 
     :returns: how many contracts got a new revision.
     :raises NotDueYet: before that time.
@@ -99,9 +111,11 @@ def settle_market(*, market_id: int, now: datetime) -> int:
     )
     period = Period(market.window_start, market.window_end)
     due = [_Due(contract, period, market.scope, _labels(contract, period, market)) for contract in contracts]
+    providers = {contract.provider_id for contract in contracts}
+    lock_scores(providers)
     pushed = _settle(due, now=now)
-    _return_bonds(market, {contract.provider_id for contract in contracts}, now=now)
     if market.phase != Market.Phase.SETTLED:
+        return_bonds(market, providers, now=now)
         mark_settled(market_id=market.pk, now=now)
     sweep_market(scope=market.scope, now=now)
     return pushed
@@ -162,57 +176,85 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     reconcile([one.contract for one in due], period, until=period.end, now=now)
     adjusted = adjustments(ids, period)
     usage: dict[int, list[Usage]] = {}
-    for row in recount(ids, meters, period):
-        usage.setdefault(row.contract_id, []).append(row)
+    for used in recount(ids, meters, period):
+        usage.setdefault(used.contract_id, []).append(used)
     before = _latest(ids, period)
     lots: dict[int, list[Lot]] = {}
+    replaced = replaced_tokens_by_lot(ids)
     for lot in ContractLot.objects.filter(contract_id__in=ids).order_by("contract_id", "number"):
-        lots.setdefault(lot.contract_id, []).append(
-            Lot(lot.number, lot.quantity_tokens, lot.buyer_price_nano, lot.seller_price_nano)
-        )
+        if left := lot.quantity_tokens - replaced.get((lot.contract_id, lot.number), 0):
+            lots.setdefault(lot.contract_id, []).append(
+                Lot(lot.number, left, lot.buyer_price_nano, lot.seller_price_nano)
+            )
+    shortfalls = shortfalls_of(ids)
     months = _overage_months(due)
     fees = {provider: billing.fee_thousandths(provider) for provider in {one.contract.provider_id for one in due}}
     charges: list[ChargeInput] = []
     postings: list[Posting] = []
     rows: list[ContractSettlement] = []
+    losses: list[tuple[ContractSettlement, Loss]] = []
+    undelivered: dict[int, int] = {}
+    credit = _Credit(due, [month.buyer for month in months.values()])
     for one in due:
         contract = one.contract
         earlier = before.get(contract.pk)
         month = months[contract.buyer_id]
-        spent_elsewhere = month.spent_micro - (earlier.overage_micro if earlier else 0)
+        overage_before = earlier.overage_micro if earlier else 0
+        spent_elsewhere = month.spent_micro - overage_before
+        in_month = max(0, month.buyer.allows_overage_micro - spent_elsewhere)
         terms = Terms(
             take_or_pay_thousandths=contract.grade.take_or_pay_thousandths,
             fee_thousandths=fees[contract.provider_id],
-            overage_limit_micro=max(0, month.buyer.allows_overage_micro - spent_elsewhere),
+            overage_limit_micro=min(in_month, overage_before + credit.left_micro(contract.buyer_id)),
         )
+        missing = shortfalls.get(contract.pk, [])
         delivered = [
             _delivered(u, adjusted.get((contract.pk, u.deployment_id)), _list_price(u.deployment_id, period))
             for u in usage.get(contract.pk, [])
         ]
-        result = settle(
-            lots.get(contract.pk, []), delivered, terms=terms, undelivered_tokens=undelivered_tokens(contract.pk)
-        )
+        rate = partial(
+            settle, lots.get(contract.pk, []), delivered,
+            undelivered=[Undelivered(s.quantity_tokens - s.replaced_tokens, s.penalty_thousandths) for s in missing],
+            replaced_tokens=sum(s.replaced_tokens for s in missing),
+        )  # fmt: skip
+        result = rate(terms=terms)
+        undelivered[contract.pk] = _undelivered_tokens(result, missing)
         known = _stored(earlier)
-        if known is not None and known.lines == result.lines:
-            continue
+        if known is not None and earlier is not None:
+            # A limit that has changed since is no reason to settle again; where there is one, the new limit holds.
+            as_before = rate(terms=replace(terms, overage_limit_micro=earlier.overage_limit_micro))
+            if known.lines in (as_before.lines, result.lines):
+                continue
         revision = earlier.revision + 1 if earlier else 0
         overage = sum(line.buyer_amount_micro for line in result.lines if line.kind == LineKind.OVERAGE)
         charges += _charges(one, known, result, revision)
         postings += _postings(one, known, result, revision)
-        rows.append(
-            ContractSettlement(
-                contract_id=contract.pk,
-                period_start=period.start,
-                period_end=period.end,
-                revision=revision,
-                settled_at=now,
-                work_micro_st=sum(u.work_micro_st for u in usage.get(contract.pk, [])),
-                overage_micro=overage,
-                lines=[asdict(line) for line in result.lines],
-                escrow_micro=result.escrow_micro,
-            )
+        row = ContractSettlement(
+            contract_id=contract.pk,
+            period_start=period.start,
+            period_end=period.end,
+            revision=revision,
+            settled_at=now,
+            work_micro_st=sum(u.work_micro_st for u in usage.get(contract.pk, [])),
+            overage_micro=overage,
+            overage_limit_micro=terms.overage_limit_micro,
+            lines=[asdict(line) for line in result.lines],
+            escrow_micro=result.escrow_micro,
+            from_bond_micro=earlier.from_bond_micro if earlier else 0,
+            from_default_micro=earlier.from_default_micro if earlier else 0,
         )
+        rows.append(row)
+        if loss := _loss(one, known, result, row):
+            losses.append((row, loss))
         month.spent_micro = spent_elsewhere + overage
+        credit.spend(contract.buyer_id, overage - overage_before)
+    _score(due, undelivered, now=now)
+    covers, paid = bear([loss for _, loss in losses], postings)
+    for row, loss in losses:
+        row.from_bond_micro += loss.borne.bond_micro
+        row.from_default_micro += loss.borne.default_micro
+    charges += covers
+    postings += paid
     OverageMonth.objects.bulk_update([m for m in months.values() if m.pk], ["spent_micro"])
     ContractSettlement.objects.bulk_create(rows)
     if charges or postings:
@@ -235,10 +277,16 @@ def _latest(contract_ids: Sequence[int], period: Period) -> dict[int, ContractSe
     return {row.contract_id: row for row in rows.order_by("contract_id", "revision")}
 
 
+_LINE_FIELDS = frozenset(field.name for field in fields(Line))  # older rows have one that was always zero
+
+
 def _stored(row: ContractSettlement | None) -> Settlement | None:
     if row is None:
         return None
-    lines = tuple(Line(**line | {"kind": LineKind(line["kind"])}) for line in row.lines)
+    lines = tuple(
+        Line(**{name: value for name, value in line.items() if name in _LINE_FIELDS} | {"kind": LineKind(line["kind"])})
+        for line in row.lines
+    )
     return Settlement(lines, row.escrow_micro)
 
 
@@ -315,23 +363,20 @@ def _postings(one: _Due, before: Settlement | None, after: Settlement, revision:
     but for what this contract's lots had put there.
     """
     gains = difference(before, after)
-    contract, key = one.contract, f"settle:{one.key}:{revision}"
+    contract, key = one.contract, _posting_key(one, revision)
     buyer, provider, hub = contract.buyer_id, contract.provider_id, escrow(one.scope)
-    fee, proceeds, vat = gains.get(Pot.FEE, 0), gains.get(Pot.PROVIDER, 0), contract.provider.vat_rate_thousandths
-    paid = principal.split_given_fee(max(proceeds, 0) + max(fee, 0), max(fee, 0), vat_thousandths=vat)
-    taken = principal.split_given_fee(max(-proceeds, 0) + max(-fee, 0), max(-fee, 0), vat_thousandths=vat)
+    kept, proceeds, tax = gains.get(Pot.FEE, 0), gains.get(Pot.PROVIDER, 0), contract.provider.vat_rate_thousandths
+    paid = principal.split_given_fee(max(proceeds, 0) + max(kept, 0), max(kept, 0), vat_thousandths=tax)
+    taken = principal.split_given_fee(max(-proceeds, 0) + max(-kept, 0), max(-kept, 0), vat_thousandths=tax)
     coming = principal.take_back_from_provider(
         key=f"{key}:taken", target=hub, provider_id=provider, scope=one.scope, split=taken
     )
     going = principal.pay_provider(key=f"{key}:paid", source=hub, provider_id=provider, scope=one.scope, split=paid)
-    # What a bond owes at the first settlement comes from the bond itself; later it has been given back.
-    first = before is None
-    security = bond(provider, one.scope) if first else available(provider)
-    cover: tuple[AccountRef, ...] = (default_fund(), receivable(provider)) if first else (receivable(provider),)
+    # What the provider owes for undelivered tokens, and the buyer's penalty, are paid by `losses.bear`.
+    gains[Pot.BUYER] = gains.get(Pot.BUYER, 0) + gains.get(Pot.PENALTY, 0)
     parts: list[tuple[Pot, str, AccountRef, tuple[AccountRef, ...]]] = [
         (Pot.BUYER, "refund" if gains.get(Pot.BUYER, 0) > 0 else "usage", available(buyer), (receivable(buyer),)),
-        (Pot.BOND, "compensation", security, cover),
-        (Pot.DEFAULT_FUND, "surplus", default_fund(), (revenue(),)),
+        (Pot.DEFAULT_FUND, "surplus", default_fund(), ()),
         (Pot.ROUNDING, "rounding", rounding(one.scope), ()),
         (Pot.DISPUTE, "dispute", dispute(provider, one.scope), ()),
     ]
@@ -344,19 +389,94 @@ def _postings(one: _Due, before: Settlement | None, after: Settlement, revision:
     return [*coming, *going]
 
 
-def _return_bonds(market: Market, provider_ids: Iterable[int], *, now: datetime) -> None:
+def _posting_key(one: _Due, revision: int) -> str:
+    return f"settle:{one.key}:{revision}"
+
+
+def _loss(one: _Due, before: Settlement | None, after: Settlement, row: ContractSettlement) -> Loss | None:
+    """Return what this revision changes of what the provider owes, or None."""
+    gains = difference(before, after)
+    compensation, penalty = -gains.get(Pot.COMPENSATION, 0), -gains.get(Pot.PENALTY, 0)
+    if not compensation and not penalty:
+        return None
+    contract = one.contract
+    like = ChargeInput(
+        source_key=f"cover:{one.key}", revision=row.revision, kind=ChargeKind.PENALTY, buyer_id=contract.buyer_id,
+        provider_id=contract.provider_id, scope=one.scope, labels=one.labels, quantity_micro_st=0, buyer_price_nano=0,
+        seller_price_nano=0, buyer_amount_micro=0, seller_amount_micro=0, fee_micro=0, tokens={}, occurred=one.period,
+    )  # fmt: skip
+    return Loss(_posting_key(one, row.revision), like, compensation, penalty, row.from_default_micro)
+
+
+def _undelivered_tokens(result: Settlement, missing: Sequence[ShortfallFacts]) -> int:
+    """Return what the provider did not make available: what was settled as undelivered, and what others replaced."""
+    work = sum(line.quantity_micro_st for line in result.lines if line.kind == LineKind.UNDELIVERED)
+    return -(-work // MICRO_PER_TOKEN) + sum(s.replaced_tokens for s in missing)
+
+
+def _score(due: Sequence[_Due], undelivered: dict[int, int], *, now: datetime) -> None:
+    """Put on record how each provider of a market delivered; list usage promises nothing and scores nothing."""
+    by_provider: dict[int, list[DeliveryContract]] = {}
+    for one in due:
+        if one.contract.market_id is not None:
+            by_provider.setdefault(one.contract.provider_id, []).append(one.contract)
+    for provider, contracts in sorted(by_provider.items()):
+        record_delivery(
+            provider_id=provider,
+            scope=due[0].scope,
+            contracts=len(contracts),
+            contracted_tokens=sum(contract.quantity_tokens for contract in contracts),
+            undelivered_tokens=sum(undelivered[contract.pk] for contract in contracts),
+            now=now,
+        )
+
+
+class _Credit:
+    """
+    What buyers can still pay for usage beyond their contracts: free money, and credit that they do not owe yet.
+
+    Where any of them may, every account of the settlement is locked, so that nobody spends the same money meanwhile.
+    """
+
+    def __init__(self, due: Sequence[_Due], buyers: Sequence[Organization]) -> None:
+        self.left: dict[int, int] = {}
+        may = [buyer for buyer in buyers if buyer.allows_overage_micro]
+        if not may:
+            return
+        accounts: set[AccountRef] = set()
+        for one in due:
+            buyer, provider, scope = one.contract.buyer_id, one.contract.provider_id, one.scope
+            accounts |= {available(buyer), receivable(buyer), payable(provider), bond(provider, scope), escrow(scope)}
+        ledger.lock_accounts(accounts | {fee(due[0].scope), vat(due[0].scope), rounding(due[0].scope)})
+        self.left = {
+            buyer.pk: billing.spendable_micro(buyer.pk, credit_limit_micro=buyer.credit_limit_micro) for buyer in may
+        }
+
+    def left_micro(self, buyer_id: int) -> int:
+        """Return what a buyer can still pay."""
+        return max(0, self.left.get(buyer_id, 0))
+
+    def spend(self, buyer_id: int, amount_micro: int) -> None:
+        """Note what a buyer pays (negative: gets back)."""
+        self.left[buyer_id] = self.left.get(buyer_id, 0) - amount_micro
+
+
+def return_bonds(market: Market, provider_ids: Iterable[int], *, now: datetime, final: bool = False) -> None:
+    """Give the bonds of a market back: what open claims may cost is kept, unless the settlement is final."""
     accounts = {provider: bond(provider, market.scope) for provider in sorted(provider_ids)}
+    claimed = {} if final else queries.claimed_micro(market.pk)
     balances = ledger.lock_accounts(accounts.values())
     ledger.post_all(
         [
             principal.return_bond(
-                key=f"settlebond:{market.pk}:{provider}", seller_id=provider, scope=market.scope, amount_micro=left
+                key=f"{'final' if final else 'settle'}bond:{market.pk}:{provider}", seller_id=provider,
+                scope=market.scope, amount_micro=left,
             )
             for provider, account in accounts.items()
-            if (left := balances[account].posted_micro)
+            if (left := balances[account].posted_micro - claimed.get(provider, 0)) > 0
         ],
         now=now,
-    )
+    )  # fmt: skip
 
 
 def overage_left_micro(buyer: Organization, at: datetime) -> int:

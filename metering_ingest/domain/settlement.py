@@ -3,9 +3,10 @@ What a contract's usage costs whom: one pure function from lots and usage to lin
 
 The escrow of a contract holds its lots at the *seller's* price. A lot's tokens end in one of three ways: used (the
 seller is paid its price), unused though available (the take-or-pay share goes to the seller, the rest back to the
-buyer) or undelivered (the buyer gets back what it paid). Usage consumes lots cheapest first for the buyer; what was
-not made available is taken from the other end, the dearest. What exceeds the lots is overage at list price up to the
-buyer's limit in ¥; beyond the limit it is recorded at ¥0.
+buyer) or undelivered (the buyer gets back what it paid; the provider owes what the escrow lacks for that, and a penalty
+on top). Usage consumes lots cheapest first for the buyer; what was not made available is taken from the other end, the
+dearest. What exceeds the lots is overage at list price up to the buyer's limit in ¥; beyond the limit it is recorded at
+¥0.
 
 Money moves between the *pots* of a contract. Applied to an escrow that holds the lots' value, a settlement leaves it at
 exactly zero; what rounding takes or gives goes to the rounding pot, never to a party.
@@ -17,6 +18,7 @@ from enum import StrEnum
 
 from core.money import MICRO_PER_TOKEN, cost_micro, round_half_up, share_micro, work_cost_micro
 
+PENALTY_THOUSANDTHS = 200  # of the buyer's price, unless the outage was reported ahead
 NANO_MICRO_PER_MICRO = 10**9  # micro-ST × nano-yuan per ST, in a micro-yuan
 
 
@@ -56,6 +58,14 @@ class DeploymentUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class Undelivered:
+    """Standard tokens that were due and not made available, and the share of their price that is owed as penalty."""
+
+    quantity_tokens: int
+    penalty_thousandths: int = PENALTY_THOUSANDTHS
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the grade and the buyer agreed to."""
 
@@ -70,19 +80,26 @@ class LineKind(StrEnum):
     USED = "used"
     UNUSED = "unused"
     UNDELIVERED = "undelivered"
+    COMPENSATION = "compensation"
+    PENALTY = "penalty"
     DISPUTED = "disputed"
     OVERAGE = "overage"
     UNCHARGED = "uncharged"
 
 
 class Pot(StrEnum):
-    """Where money of a contract can lie. The action maps each to an account."""
+    """
+    Where money of a contract can lie. The action maps each to accounts.
+
+    COMPENSATION and PENALTY are what the provider owes for tokens that it did not deliver: its bond bears them first.
+    """
 
     ESCROW = "escrow"
     BUYER = "buyer"
     PROVIDER = "provider"
     FEE = "fee"
-    BOND = "bond"
+    COMPENSATION = "compensation"
+    PENALTY = "penalty"
     DISPUTE = "dispute"
     DEFAULT_FUND = "default_fund"
     ROUNDING = "rounding"
@@ -94,8 +111,10 @@ class Line:
     Tokens that ended alike, on one lot (None beyond the lots) and, where used, by one deployment.
 
     `buyer_amount_micro` is what the buyer bears for them in all, `seller_amount_micro` what the provider gets before
-    its fee, `refund_micro` what comes back to the buyer, `bond_micro` what the provider's bond adds to that
-    (negative: what the escrow leaves over for the default fund), `held_micro` what of the escrow waits for a ruling.
+    its fee, `refund_micro` what comes back to the buyer out of escrow, `surplus_micro` what the escrow leaves over for
+    the default account, `held_micro` what of the escrow waits for a ruling. A compensation (what the buyer's price
+    exceeds the seller's by) and a penalty (`penalty_thousandths` of the buyer's price) speak of tokens whose own line
+    is `undelivered`; their amounts are negative.
     """
 
     kind: LineKind
@@ -108,14 +127,21 @@ class Line:
     seller_amount_micro: int
     fee_micro: int = 0
     refund_micro: int = 0
-    bond_micro: int = 0
+    surplus_micro: int = 0
     held_micro: int = 0
+    penalty_thousandths: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """The line's name within its contract, the same in every revision."""
-        return f"{self.kind}:{self.lot_number or 0}:{self.deployment_id or 0}"
+        place = f"{self.kind}:{self.lot_number or 0}:{self.deployment_id or 0}"
+        return f"{place}:{self.penalty_thousandths}" if self.penalty_thousandths else place
+
+    @property
+    def accounts_for_tokens(self) -> bool:
+        """Whether it says how tokens ended; a compensation or penalty speaks of tokens that another line has."""
+        return self.kind not in (LineKind.COMPENSATION, LineKind.PENALTY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +155,7 @@ class Settlement:
         """
         Return what each pot gains by the whole settlement, in micro-yuan; the gains add up to zero.
 
-        A pot is only ever paid from this contract's escrow, its provider's bond, or its buyer's own money.
+        A pot is only ever paid from this contract's escrow, what its provider owes, or its buyer's own money.
         """
         gains = dict.fromkeys(Pot, 0)
         for line in self.lines:
@@ -147,26 +173,38 @@ def line_gains(line: Line) -> dict[Pot, int]:
     provider = line.seller_amount_micro - line.fee_micro
     if line.kind in (LineKind.OVERAGE, LineKind.UNCHARGED):
         return {Pot.BUYER: -line.buyer_amount_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro}
-    to_bond, to_fund = -max(line.bond_micro, 0), max(-line.bond_micro, 0)
-    paid = line.refund_micro + provider + line.fee_micro + to_bond + to_fund
+    if line.kind is LineKind.COMPENSATION:
+        return {Pot.ESCROW: -line.seller_amount_micro, Pot.COMPENSATION: line.seller_amount_micro}
+    if line.kind is LineKind.PENALTY:
+        return {Pot.BUYER: -line.buyer_amount_micro, Pot.PENALTY: line.seller_amount_micro}
+    paid = line.refund_micro + provider + line.fee_micro + line.surplus_micro
     return {
         Pot.ESCROW: -paid, Pot.BUYER: line.refund_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro,
-        Pot.BOND: to_bond, Pot.DEFAULT_FUND: to_fund,
+        Pot.DEFAULT_FUND: line.surplus_micro,
     }  # fmt: skip
 
 
 def settle(
-    lots: Sequence[Lot], usage: Sequence[DeploymentUsage], *, terms: Terms, undelivered_tokens: int = 0
+    lots: Sequence[Lot],
+    usage: Sequence[DeploymentUsage],
+    *,
+    terms: Terms,
+    undelivered: Sequence[Undelivered] = (),
+    replaced_tokens: int = 0,
 ) -> Settlement:
     """
     Rate a contract's usage against its lots.
 
-    :param undelivered_tokens: standard tokens that were asked for or due and not made available. What was used was
+    :param lots: what is left of the contract; what another provider replaced is not in it.
+    :param undelivered: what was due and not made available, in the order in which it was reported. What was used was
         delivered, so at most the unused rest counts.
+    :param replaced_tokens: what another provider delivers instead. Usage beyond the lots up to that is not charged: the
+        buyer has paid for those tokens once, and the provider has given them up.
     :raises ValueError: for a negative quantity.
     """
     quantities = [
-        undelivered_tokens, *(u.work_micro_st for u in usage), *(u.disputed_micro_st for u in usage),
+        replaced_tokens, *(missing.quantity_tokens for missing in undelivered),
+        *(u.work_micro_st for u in usage), *(u.disputed_micro_st for u in usage),
         *(lot.quantity_tokens for lot in lots),
     ]  # fmt: skip
     if min(quantities) < 0:
@@ -192,18 +230,15 @@ def settle(
         held += [_disputed(lot, used.deployment_id, quantity, next(split)) for lot, quantity in waiting]
     lines += held
 
-    undelivered = min(undelivered_tokens * MICRO_PER_TOKEN, sum(left.values()))
-    rest: list[Line] = []
-    for dearest in reversed(cheapest_first):
-        missing = min(undelivered, left[dearest.number])
-        undelivered -= missing
-        unused = left[dearest.number] - missing
-        if missing:
-            rest.append(_undelivered(dearest, missing))
+    missing = _missing(cheapest_first, left, undelivered)
+    for one in cheapest_first:
+        by_share = missing.get(one.number, {})
+        unused = left[one.number] - sum(by_share.values())
         if unused:
-            rest.append(_unused(dearest, unused, terms))
-    lines += reversed(rest)
-    lines += _overage(beyond, terms)
+            lines.append(_unused(one, unused, terms))
+        if by_share:
+            lines += _undelivered(one, by_share)
+    lines += _overage(beyond, terms, uncharged=replaced_tokens * MICRO_PER_TOKEN)
     return Settlement(tuple(lines), sum(lot.escrow_micro for lot in lots))
 
 
@@ -252,25 +287,71 @@ def _unused(lot: Lot, quantity: int, terms: Terms) -> Line:
     )  # fmt: skip
 
 
-def _undelivered(lot: Lot, quantity: int) -> Line:
-    """The buyer gets back its own price; the bond adds what the escrow lacks, the default fund takes what is over."""
+def _missing(
+    cheapest_first: Sequence[Lot], left: Mapping[int, int], undelivered: Iterable[Undelivered]
+) -> dict[int, dict[int, int]]:
+    """Return, by lot and share of penalty, how many micro-ST were not delivered: the dearest lots first."""
+    free = dict(left)
+    missing: dict[int, dict[int, int]] = {}
+    for one in undelivered:
+        quantity = one.quantity_tokens * MICRO_PER_TOKEN
+        for lot in reversed(cheapest_first):
+            take = min(quantity, free[lot.number])
+            if take:
+                by_share = missing.setdefault(lot.number, {})
+                by_share[one.penalty_thousandths] = by_share.get(one.penalty_thousandths, 0) + take
+                free[lot.number] -= take
+                quantity -= take
+    return missing
+
+
+def _undelivered(lot: Lot, by_share: Mapping[int, int]) -> list[Line]:
+    """
+    The buyer gets back its own price: the escrow gives the seller's, and the provider compensates what that lacks; what
+    it leaves over is the default account's. On top comes the penalty.
+    """
+    quantity = sum(by_share.values())
     refund = work_cost_micro(work_micro_st=quantity, price_nano=lot.buyer_price_nano)
     held = work_cost_micro(work_micro_st=quantity, price_nano=lot.seller_price_nano)
-    return Line(
-        LineKind.UNDELIVERED, lot.number, None, quantity, lot.buyer_price_nano, lot.seller_price_nano,
-        buyer_amount_micro=0, seller_amount_micro=0, refund_micro=refund, bond_micro=refund - held,
-    )  # fmt: skip
+    prices = (lot.buyer_price_nano, lot.seller_price_nano)
+    lines = [
+        Line(
+            LineKind.UNDELIVERED, lot.number, None, quantity, *prices, buyer_amount_micro=0, seller_amount_micro=0,
+            refund_micro=refund, surplus_micro=max(0, held - refund),
+        )
+    ]  # fmt: skip
+    if refund > held:
+        lines.append(Line(LineKind.COMPENSATION, lot.number, None, quantity, *prices, 0, held - refund))
+    for share, part in sorted(by_share.items()):
+        penalty = penalty_micro(quantity_micro_st=part, price_nano=lot.buyer_price_nano, thousandths=share)
+        if penalty:
+            lines.append(
+                Line(LineKind.PENALTY, lot.number, None, part, *prices, -penalty, -penalty, penalty_thousandths=share)
+            )
+    return lines
 
 
-def _overage(beyond: Iterable[tuple[DeploymentUsage, int, Mapping[str, int]]], terms: Terms) -> list[Line]:
-    """Charge what exceeds the lots at each deployment's list price until the buyer's limit is reached."""
+def penalty_micro(*, quantity_micro_st: int, price_nano: int, thousandths: int) -> int:
+    """Return the penalty for undelivered work: a share of its price, rounded half up once."""
+    return round_half_up(quantity_micro_st * price_nano * thousandths, NANO_MICRO_PER_MICRO * 1_000)
+
+
+def _overage(
+    beyond: Iterable[tuple[DeploymentUsage, int, Mapping[str, int]]], terms: Terms, *, uncharged: int = 0
+) -> list[Line]:
+    """
+    Charge what exceeds the lots at each deployment's list price until the buyer's limit is reached; the first
+    `uncharged` micro-ST cost nothing.
+    """
     lines = []
     limit = terms.overage_limit_micro
     for used, quantity, tokens in beyond:
         price = used.list_price_nano
-        charged = quantity
-        if work_cost_micro(work_micro_st=quantity, price_nano=price) > limit:
-            charged = min(quantity, max(limit, 0) * NANO_MICRO_PER_MICRO // price)
+        free = min(quantity, uncharged)
+        uncharged -= free
+        charged = quantity - free
+        if work_cost_micro(work_micro_st=charged, price_nano=price) > limit:
+            charged = min(charged, max(limit, 0) * NANO_MICRO_PER_MICRO // price)
         if not limit or not price:
             charged = 0
         for kind, part, part_tokens in zip(

@@ -1,5 +1,6 @@
 """Meters, the usage they report, and what was settled from it."""
 
+from metering_ingest.models.claims import Claim, ClaimedRequest, ClaimRuling
 from metering_ingest.models.meters import Meter, SubjectAlias
 from metering_ingest.models.reconciliation import (
     CounterReading,
@@ -13,6 +14,9 @@ from metering_ingest.models.settlements import ContractSettlement, LateUsage, Ov
 from metering_ingest.models.usage import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
 
 __all__ = [
+    "Claim",
+    "ClaimRuling",
+    "ClaimedRequest",
     "ContractSettlement",
     "CounterReading",
     "Discrepancy",

@@ -23,6 +23,9 @@ class ContractSettlement(models.Model):
     overage_micro = models.BigIntegerField(default=0)
     lines = models.JSONField()
     escrow_micro = models.BigIntegerField()
+    overage_limit_micro = models.BigIntegerField(default=0, help_text="What usage beyond the lots might cost then.")
+    from_bond_micro = models.BigIntegerField(default=0, help_text="What of its losses the provider's bond has borne.")
+    from_default_micro = models.BigIntegerField(default=0, help_text="What the operator's default account has borne.")
 
     class Meta:
         constraints: ClassVar = [

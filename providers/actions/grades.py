@@ -58,6 +58,7 @@ class GradeTerms:
     take_or_pay_thousandths: int = 1_000
     cached_share_thousandths: int = 100
     grace_seconds: int = 72 * 3_600
+    dispute_days: int = 7
     min_order_tokens: int = LOT_TOKENS
     mode: str = Grade.Mode.AUCTION
     margin_rule: str = Grade.MarginRule.TIME
@@ -120,6 +121,7 @@ FROZEN = (
     "take_or_pay_thousandths",
     "cached_share_thousandths",
     "grace_seconds",
+    "dispute_days",
     "tick_nano",
     "min_order_tokens",
 )
@@ -213,6 +215,7 @@ def _check_terms(terms: GradeTerms) -> None:
     _within("cached_share_thousandths", terms.cached_share_thousandths, 0, 1_000)
     _within("grace_seconds", terms.grace_seconds, 0, MAX_DAYS_SECONDS)
     _within("meter_tolerance_thousandths", terms.meter_tolerance_thousandths, 0, 1_000)
+    _within("dispute_days", terms.dispute_days, 0, 90)
     _within("tick_nano", terms.tick_nano, 1, 10**15)
     _within("min_order_tokens", terms.min_order_tokens, LOT_TOKENS, 10**15)
     if terms.min_order_tokens % LOT_TOKENS:

@@ -162,6 +162,7 @@ class GradeIn(RunningIn):
     take_or_pay_thousandths = serializers.IntegerField(required=False)
     cached_share_thousandths = serializers.IntegerField(required=False)
     grace_seconds = serializers.IntegerField(required=False)
+    dispute_days = serializers.IntegerField(required=False)
     tick = PriceField()
     min_order = TokensField(required=False)
 
@@ -188,6 +189,7 @@ class GradeOut(serializers.Serializer[Any]):
     take_or_pay_thousandths = serializers.IntegerField()
     cached_share_thousandths = serializers.IntegerField()
     grace_seconds = serializers.IntegerField()
+    dispute_days = serializers.IntegerField(help_text="From settlement until it is final.")
     tick = serializers.CharField()
     min_order = serializers.IntegerField()
     mode = serializers.CharField()
@@ -252,6 +254,7 @@ def show_model(row: ModelCard) -> dict[str, Any]:
 SAME = (
     "slug", "name", "name_zh", "precisions", "service_class", "region", "data_terms", "standard_version",
     "max_context_tokens", "max_output_tokens", "take_or_pay_thousandths", "cached_share_thousandths", "grace_seconds",
+    "dispute_days",
     "mode", "margin_rule", "window_schedule", "call_opens_before_seconds", "call_closes_before_seconds",
     "gate_closes_before_seconds", "meter_tolerance_thousandths", "status",
 )  # fmt: skip

@@ -1,6 +1,15 @@
 """Rows of the providers app: what can be served (catalogue) and what is offered (supply)."""
 
 from providers.models.catalogue import Accelerator, Grade, ModelCard
-from providers.models.supply import Capacity, Deployment, ListPrice, ProviderScore
+from providers.models.supply import Capacity, DeliveryRecord, Deployment, ListPrice, ProviderScore
 
-__all__ = ["Accelerator", "Capacity", "Deployment", "Grade", "ListPrice", "ModelCard", "ProviderScore"]
+__all__ = [
+    "Accelerator",
+    "Capacity",
+    "DeliveryRecord",
+    "Deployment",
+    "Grade",
+    "ListPrice",
+    "ModelCard",
+    "ProviderScore",
+]

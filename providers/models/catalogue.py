@@ -102,8 +102,8 @@ class Grade(models.Model):
     What is interchangeable, and on which terms it trades.
 
     The terms (model, precisions, service class, region, longest context and output, standard version, take-or-pay,
-    cached share, grace, tick, minimum order) are frozen once published: a trigger refuses to change them, and other
-    terms are another grade. How it is run (mode, windows, times, reference price, status) may change.
+    cached share, grace, dispute days, tick, minimum order) are frozen once published: a trigger refuses to change them,
+    and other terms are another grade. How it is run (mode, windows, times, reference price, status) may change.
     """
 
     class ServiceClass(models.TextChoices):
@@ -137,6 +137,9 @@ class Grade(models.Model):
     take_or_pay_thousandths = models.PositiveSmallIntegerField(default=1_000)
     cached_share_thousandths = models.PositiveSmallIntegerField(default=100)
     grace_seconds = models.IntegerField(default=72 * 3_600)
+    dispute_days = models.PositiveSmallIntegerField(
+        default=7, help_text="From settlement until it is final: claims are ruled on meanwhile."
+    )
     tick_nano = models.BigIntegerField()
     min_order_tokens = models.BigIntegerField(default=LOT_TOKENS)
     # how it is run

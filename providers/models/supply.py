@@ -155,10 +155,42 @@ class ListPrice(models.Model):
         return f"{self.deployment_id}: {self.price_nano} from {self.valid_from:%Y-%m-%d %H:%M}"
 
 
-class ProviderScore(models.Model):
-    """How much of what a provider sold it made available. Recomputed from all its contracts, never added to."""
+class DeliveryRecord(models.Model):
+    """
+    How one provider delivered in one scope (a market), as a settlement found it. Insert-only: a later one is the next
+    revision, and says the whole again.
+    """
 
-    provider = models.OneToOneField(Organization, models.PROTECT, related_name="delivery_score")
+    provider = models.ForeignKey(Organization, models.PROTECT, related_name="delivery_records")
+    scope = models.CharField(max_length=64)
+    revision = models.PositiveIntegerField()
+    contracts = models.PositiveIntegerField()
+    contracted_tokens = models.BigIntegerField()
+    undelivered_tokens = models.BigIntegerField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "scope", "revision"], name="delivery_record_once"),
+            models.CheckConstraint(
+                name="delivery_record_within",
+                condition=Q(undelivered_tokens__gte=0, contracted_tokens__gte=F("undelivered_tokens")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} in {self.scope} r{self.revision}"
+
+
+class ProviderScore(models.Model):
+    """
+    How much of what a provider sold it made available. Recomputed from all its delivery records, never added to.
+
+    Insert-only: each change is the next version, and the last one holds.
+    """
+
+    provider = models.ForeignKey(Organization, models.PROTECT, related_name="delivery_scores")
+    version = models.PositiveIntegerField(default=1)
     contracts = models.PositiveIntegerField()
     contracted_tokens = models.BigIntegerField()
     undelivered_tokens = models.BigIntegerField()
@@ -166,10 +198,11 @@ class ProviderScore(models.Model):
 
     class Meta:
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider", "version"], name="provider_score_version_once"),
             models.CheckConstraint(
                 name="provider_score_within",
                 condition=Q(undelivered_tokens__gte=0, contracted_tokens__gte=F("undelivered_tokens")),
-            )
+            ),
         ]
 
     def __str__(self) -> str:

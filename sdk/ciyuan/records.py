@@ -158,6 +158,7 @@ class Grade(Record):
     take_or_pay_thousandths: int
     cached_share_thousandths: int
     grace_seconds: int
+    dispute_days: int
     tick: Decimal
     min_order: int
     reference_price: Decimal | None

@@ -5,14 +5,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
-from billing.domain.accounts import available, bank, bond, escrow, payable
+from billing.domain.accounts import available, bank, bond, default_fund, escrow, payable, receivable
 from billing.domain.postings import Posting, Stage
 from billing.models import Charge
-from billing.queries import account_balance
+from billing.queries import account_balance, spendable_micro
 from core.money import cost_micro
 from exchange.models import Market, Shortfall
+from identity.models import Organization
 from metering_ingest.actions.attribution import access_of, forget_cached_routes, route_book_of
 from metering_ingest.actions.meters import register_alias
 from metering_ingest.actions.settlement import NotDueYet, settle_contract, settle_market
@@ -174,10 +176,83 @@ def test_what_was_not_made_available_comes_back_with_the_bond() -> None:
         contract=contract, cause="claim", quantity_tokens=10_000, reported_at=NOW, source_key="claim:1"
     )
     delivery.settle()
-    assert delivery.micro(available(contract.buyer_id)) == 50_000
+    # The price of ¥0.05 and a fifth on top; the escrow held ¥0.03, and the bond bears the other ¥0.03.
+    assert delivery.micro(available(contract.buyer_id)) == 50_000 + 10_000
     assert delivery.micro(bond(delivery.provider.pk, delivery.market.scope)) == 0
-    assert delivery.micro(available(delivery.provider.pk)) == 30_000
+    assert delivery.micro(available(delivery.provider.pk)) == 50_000 - 30_000
+    assert delivery.micro(payable(delivery.provider.pk)) == 30_000 * 98 // 100  # of the other contract
     assert delivery.micro(escrow(delivery.market.scope)) == 0
+    amounts = {row.kind: (row.buyer_amount_micro, row.seller_amount_micro) for row in Charge.objects.filter(
+        buyer_id=contract.buyer_id)}  # fmt: skip
+    assert amounts == {
+        "undelivered": (0, 0), "compensation": (0, -20_000), "penalty": (-10_000, -10_000), "from_bond": (0, 30_000),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bond_micro", "used_elsewhere"), [(0, True), (10_000, True), (0, False)])
+def test_a_loss_falls_on_the_bond_then_on_what_is_owed_then_on_the_default_account(bond_micro, used_elsewhere) -> None:
+    delivery = Delivery(take_or_pay=1_000, lots=[(10_000, 5_000, 3_000)], bond_micro=bond_micro)
+    missing = delivery.contracts[:1] if used_elsewhere else delivery.contracts
+    for contract in missing:
+        Shortfall.objects.create(
+            contract=contract, cause="claim", quantity_tokens=10_000, reported_at=NOW, source_key=f"claim:{contract.pk}"
+        )
+    delivery.settle()
+    earned = 29_400 if used_elsewhere else 0
+    owed = 30_000 * len(missing)
+    borne = max(0, owed - bond_micro - earned)
+    assert delivery.micro(bond(delivery.provider.pk, delivery.market.scope)) == 0
+    assert delivery.micro(payable(delivery.provider.pk)) == max(0, earned + bond_micro - owed)
+    assert delivery.micro(default_fund()) == -borne
+    assert all(delivery.micro(available(contract.buyer_id)) == 60_000 for contract in missing)
+    assert delivery.micro(escrow(delivery.market.scope)) == 0
+    call_command("audit")
+
+
+def test_late_usage_takes_a_part_of_the_penalty_back_and_repays_the_default_account() -> None:
+    delivery = Delivery(take_or_pay=0, lots=[(10_000, 3_000, 3_000)])
+    Shortfall.objects.create(
+        contract=delivery.contracts[0], cause="claim", quantity_tokens=10_000, reported_at=NOW, source_key="claim:1"
+    )
+    delivery.settle()
+    assert delivery.micro(default_fund()) == -6_000
+    given_deposit(delivery.buyer, 10_000_000)
+    delivery.report(mine("late", output_tokens=1_000_000), now=DUE + timedelta(hours=1))  # all of it was used after all
+    assert delivery.settle(DUE + timedelta(hours=2)) == 1
+    assert delivery.micro(default_fund()) == 0
+    assert delivery.micro(payable(delivery.provider.pk)) == 30_000 * 98 // 100
+    assert delivery.micro(escrow(delivery.market.scope)) == 0
+
+
+def test_overage_is_charged_as_far_as_money_and_credit_go() -> None:
+    from providers.actions.prices import set_list_price
+
+    delivery = Delivery(lots=[(1_000, 3_000, 3_000)])
+    with transaction.atomic():
+        set_list_price(deployment_id=delivery.deployment.pk, price_nano=1_000_000, now=NOW - timedelta(days=1))
+    Organization.objects.filter(pk=delivery.buyer.pk).update(credit_limit_micro=2_000_000)
+    given_deposit(delivery.buyer, 1_000_000)
+    assert spendable_micro(delivery.buyer.pk, credit_limit_micro=2_000_000) == 3_000_000
+    delivery.report(mine(output_tokens=100_000))
+    delivery.settle()
+    charged, uncharged = Charge.objects.filter(kind="overage").order_by("buyer_price_nano").reverse()
+    assert charged.buyer_amount_micro == 3_000_000 < 10**9  # the month's limit would have allowed more
+    assert uncharged.labels["uncharged"] and uncharged.buyer_amount_micro == 0
+    assert delivery.micro(available(delivery.buyer.pk)) == 0
+    assert delivery.micro(receivable(delivery.buyer.pk)) == -2_000_000
+    assert spendable_micro(delivery.buyer.pk, credit_limit_micro=2_000_000) == 0
+    # Money that comes later is no reason to charge what was not charged.
+    given_deposit(delivery.buyer, 50_000_000, reference="later")
+    assert delivery.settle(DUE + timedelta(hours=1)) == 0
+
+
+def test_what_an_order_holds_is_not_spent_on_overage() -> None:
+    buyer = given_organization()
+    given_deposit(buyer, 2_000_000)
+    post(Posting("hold", "order_hold", Stage.PENDING, available(buyer.pk), escrow("market:9"), 1_500_000))
+    assert spendable_micro(buyer.pk, credit_limit_micro=500_000) == 1_000_000
+    post(Posting("owes", "usage", Stage.POSTED, receivable(buyer.pk), escrow("market:9"), 800_000))
+    assert spendable_micro(buyer.pk, credit_limit_micro=500_000) == 500_000
 
 
 def test_list_usage_is_settled_by_the_day() -> None:

@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.money import MICRO_PER_TOKEN, cost_micro
-from metering_ingest.domain.settlement import DeploymentUsage, LineKind, Lot, Pot, Terms, difference, settle
+from metering_ingest.domain.settlement import (
+    DeploymentUsage,
+    LineKind,
+    Lot,
+    Pot,
+    Terms,
+    Undelivered,
+    difference,
+    settle,
+)
 
 LOT = Lot(1, 1_000, buyer_price_nano=3_000, seller_price_nano=3_000)
 
@@ -19,8 +28,8 @@ def test_all_used_pays_the_seller() -> None:
         (LineKind.USED, 3_000, 60)
     ]
     assert result.pots() == {
-        Pot.ESCROW: -3_000, Pot.PROVIDER: 2_940, Pot.FEE: 60, Pot.BUYER: 0, Pot.BOND: 0, Pot.DEFAULT_FUND: 0,
-        Pot.DISPUTE: 0, Pot.ROUNDING: 0,
+        Pot.ESCROW: -3_000, Pot.PROVIDER: 2_940, Pot.FEE: 60, Pot.BUYER: 0, Pot.COMPENSATION: 0, Pot.PENALTY: 0,
+        Pot.DEFAULT_FUND: 0, Pot.DISPUTE: 0, Pot.ROUNDING: 0,
     }  # fmt: skip
 
 
@@ -31,13 +40,40 @@ def test_unused_tokens_return_what_take_or_pay_leaves() -> None:
     assert [line.kind for line in result.lines] == [LineKind.USED, LineKind.UNUSED]
 
 
-def test_undelivered_tokens_return_the_buyers_price_with_the_bond() -> None:
+def test_undelivered_tokens_return_the_buyers_price_and_a_fifth_on_top() -> None:
     resold = Lot(1, 1_000, buyer_price_nano=5_000, seller_price_nano=3_000)
-    pots = settle([resold], [used(400)], terms=Terms(1_000), undelivered_tokens=600).pots()
-    assert (pots[Pot.BUYER], pots[Pot.BOND], pots[Pot.PROVIDER]) == (600 * 5, -600 * 2, 400 * 3)
+    result = settle([resold], [used(400)], terms=Terms(1_000), undelivered=[Undelivered(600)])
+    pots = result.pots()
+    assert (pots[Pot.BUYER], pots[Pot.PROVIDER]) == (600 * 5 + 600, 400 * 3)
+    assert (pots[Pot.COMPENSATION], pots[Pot.PENALTY]) == (-600 * 2, -600)
+    assert [(line.kind, line.buyer_amount_micro, line.seller_amount_micro) for line in result.lines] == [
+        ("used", 2_000, 1_200), ("undelivered", 0, 0), ("compensation", 0, -1_200), ("penalty", -600, -600),
+    ]  # fmt: skip
     cheap = Lot(1, 1_000, buyer_price_nano=2_000, seller_price_nano=3_000)
-    pots = settle([cheap], [], terms=Terms(1_000), undelivered_tokens=1_000).pots()
-    assert (pots[Pot.BUYER], pots[Pot.DEFAULT_FUND], pots[Pot.PROVIDER]) == (2_000, 1_000, 0)
+    pots = settle([cheap], [], terms=Terms(1_000), undelivered=[Undelivered(1_000)]).pots()
+    assert (pots[Pot.BUYER], pots[Pot.DEFAULT_FUND], pots[Pot.PROVIDER]) == (2_400, 1_000, 0)
+
+
+def test_what_was_reported_ahead_costs_half_and_the_dearest_lot_is_missing_first() -> None:
+    lots = [Lot(1, 1_000, 2_000, 2_000), Lot(2, 1_000, 5_000, 5_000)]
+    result = settle(lots, [], terms=Terms(1_000), undelivered=[Undelivered(600, 100), Undelivered(600)])
+    penalties = {(line.lot_number, line.penalty_thousandths): -line.buyer_amount_micro for line in result.lines
+                 if line.kind == "penalty"}  # fmt: skip
+    assert penalties == {(2, 100): 300, (2, 200): 400, (1, 200): 80}
+
+
+def test_undelivered_tokens_leave_the_unused_before_take_or_pay_and_never_touch_what_was_used() -> None:
+    result = settle([LOT], [used(900)], terms=Terms(1_000), undelivered=[Undelivered(600)])
+    assert [(line.kind, line.quantity_micro_st // MICRO_PER_TOKEN) for line in result.lines] == [
+        ("used", 900), ("undelivered", 100), ("penalty", 100),
+    ]  # fmt: skip
+
+
+def test_usage_of_tokens_that_another_provider_replaced_is_not_charged_twice() -> None:
+    over = settle([LOT], [used(1_800, list_price_nano=10_000)], terms=Terms(0, 0, 10**9), replaced_tokens=500)
+    assert [(line.kind, line.quantity_micro_st // MICRO_PER_TOKEN) for line in over.lines] == [
+        ("used", 1_000), ("overage", 300), ("uncharged", 500),
+    ]  # fmt: skip
 
 
 def test_what_is_disputed_waits_with_its_escrow_and_a_ruling_moves_only_that() -> None:
@@ -85,9 +121,12 @@ usage_of = st.lists(
 terms_of = st.builds(Terms, st.integers(0, 1_000), st.integers(0, 200), st.sampled_from([0, 1, 1_000, 10**9, 10**15]))
 
 
-@given(lots_of, usage_of, terms_of, st.integers(0, 40_000_000))
-def test_escrow_ends_at_zero_and_nobody_is_paid_from_anothers_money(lots, usage, terms, undelivered) -> None:
-    result = settle(lots, usage, terms=terms, undelivered_tokens=undelivered)
+missing_of = st.lists(st.builds(Undelivered, st.integers(0, 40_000_000), st.sampled_from([0, 100, 200])), max_size=4)
+
+
+@given(lots_of, usage_of, terms_of, missing_of, st.sampled_from([0, 1_000, 10**7]))
+def test_escrow_ends_at_zero_and_nobody_is_paid_from_anothers_money(lots, usage, terms, undelivered, replaced) -> None:
+    result = settle(lots, usage, terms=terms, undelivered=undelivered, replaced_tokens=replaced)
     pots = result.pots()
     assert sum(pots.values()) == 0
     held = sum(cost_micro(tokens=lot.quantity_tokens, price_nano=lot.seller_price_nano) for lot in lots)
@@ -96,7 +135,11 @@ def test_escrow_ends_at_zero_and_nobody_is_paid_from_anothers_money(lots, usage,
     # Each token of each lot ends once, each token of usage is used or beyond, and classes are kept to the token.
     for lot in lots:
         assert (
-            sum(line.quantity_micro_st for line in result.lines if line.lot_number == lot.number)
+            sum(
+                line.quantity_micro_st
+                for line in result.lines
+                if line.lot_number == lot.number and line.accounts_for_tokens
+            )
             == lot.quantity_micro_st
         )
     for use in usage:
@@ -104,20 +147,31 @@ def test_escrow_ends_at_zero_and_nobody_is_paid_from_anothers_money(lots, usage,
         assert sum(line.quantity_micro_st for line in mine) == use.work_micro_st + use.disputed_micro_st
         if mine:
             assert {n: sum(line.tokens.get(n, 0) for line in mine) for n in use.tokens} == dict(use.tokens)
-    # The buyer never pays beyond its limit nor gets back more than it paid; the bond covers only price differences.
+    # The buyer never pays beyond its limit nor gets back more than it paid and the penalty; the provider owes price
+    # differences and penalties, and nothing else.
     paid = sum(cost_micro(tokens=lot.quantity_tokens, price_nano=lot.buyer_price_nano) for lot in lots)
-    assert -terms.overage_limit_micro <= pots[Pot.BUYER] <= paid + len(lots)
+    assert -terms.overage_limit_micro <= pots[Pot.BUYER] + pots[Pot.PENALTY] <= paid + len(lots)
     dearer = sum(max(0, lot.buyer_price_nano - lot.seller_price_nano) * lot.quantity_tokens // 1_000 for lot in lots)
-    assert 0 <= -pots[Pot.BOND] <= dearer + len(lots)
+    assert 0 <= -pots[Pot.COMPENSATION] <= dearer + len(lots)
+    missing = sum(line.quantity_micro_st for line in result.lines if line.kind == "undelivered")
+    unused = max(0, sum(lot.quantity_micro_st for lot in lots)
+                 - sum(use.work_micro_st + use.disputed_micro_st for use in usage))  # fmt: skip
+    assert missing == min(unused, sum(one.quantity_tokens for one in undelivered) * MICRO_PER_TOKEN)
+    assert 0 <= -pots[Pot.PENALTY] <= paid // 5 + len(result.lines)
     assert pots[Pot.PROVIDER] >= 0
     for line in result.lines:
-        assert line.refund_micro >= 0 and line.buyer_amount_micro >= 0 and line.seller_amount_micro >= 0
+        assert line.refund_micro >= 0
+        if line.accounts_for_tokens:
+            assert line.buyer_amount_micro >= 0 and line.seller_amount_micro >= 0
+        else:
+            assert line.buyer_amount_micro <= 0 and line.seller_amount_micro < 0
         assert len({other.key for other in result.lines}) == len(result.lines)
 
 
-@given(lots_of, usage_of, usage_of, terms_of)
-def test_a_later_revision_moves_only_the_difference(lots, before, after, terms) -> None:
-    first, second = settle(lots, before, terms=terms), settle(lots, after, terms=terms)
+@given(lots_of, usage_of, usage_of, terms_of, missing_of, missing_of)
+def test_a_later_revision_moves_only_the_difference(lots, before, after, terms, missing, ruled) -> None:
+    first = settle(lots, before, terms=terms, undelivered=missing)
+    second = settle(lots, after, terms=terms, undelivered=missing + ruled)
     moved = difference(first, second)
     assert sum(moved.values()) == 0 and Pot.ESCROW not in moved
     for pot in Pot:
