@@ -55,6 +55,13 @@ def markets_on_show(*, now: datetime, grade: str = "", phase: str = "") -> "Quer
     return with_last_auction(rows)
 
 
+def markets_to_offer_in(grade_ids: Collection[int], *, now: datetime) -> "QuerySet[Market]":
+    """Return the markets of these grades that still take offers, the next window first."""
+    rows = Market.objects.select_related("grade").filter(grade_id__in=grade_ids)
+    rows = rows.filter(phase__in=("scheduled", "call", "continuous"))
+    return rows.filter(gate_closes_at__gt=now).order_by("window_start", "pk")[:200]
+
+
 def next_call(*, now: datetime) -> Market | None:
     """Return the market whose call closes next."""
     rows = Market.objects.filter(phase="call", call_closes_at__gt=now).select_related("grade")

@@ -47,6 +47,10 @@ urlpatterns = [
     path("orders", order_pages.orders, name="orders"),
     path("orders/<uuid:order_id>/cancel", ticket.cancel, name="order-cancel"),
     path("capacity", capacity_pages.capacity, name="capacity"),
+    path("capacity/new", capacity_pages.publish, name="capacity-new"),
+    path("capacity/<int:capacity_id>/withdraw", capacity_pages.withdraw, name="capacity-withdraw"),
+    path("deliveries", capacity_pages.deliveries, name="deliveries"),
     path("contracts", contract_pages.contracts, name="contracts"),
     path("contracts/<int:contract_id>", contract_pages.contract, name="contract"),
+    path("contracts/<int:contract_id>/access", contract_pages.way_in, name="contract-access"),
 ]

@@ -104,12 +104,16 @@ def page_context(request: HttpRequest) -> dict[str, Any]:
 def _navigation(actor: Actor | None) -> list[tuple[str, str]]:
     items = [("/markets", _("Markets")), ("/auctions", _("Auctions"))]
     if actor is not None:
-        items += [("/orders", _("Orders")), ("/contracts", _("Contracts")), ("/usage", _("Usage"))]
+        items += [("/overview", _("Overview")), ("/orders", _("Orders")), ("/contracts", _("Contracts"))]
         if actor.organization.provides:
-            items += [("/capacity", _("Capacity")), ("/statements", _("Statements"))]
+            items += [("/deployments", _("Deployments")), ("/capacity", _("Capacity"))]
+            items += [("/deliveries", _("Deliveries"))]
+        items += [("/meters", _("Meters")), ("/usage", _("Usage"))]
+        if actor.organization.provides:
+            items += [("/statements", _("Statements"))]
         if actor.organization.buys:
             items += [("/invoices", _("Invoices"))]
-        items += [("/account", _("Account"))]
+        items += [("/account", _("Account")), ("/organization", _("Organization"))]
     return [*items, ("/docs/api", "API")]
 
 

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from identity import views as pages
 from identity.api import views, webhooks
 from identity.pages import switch_organization
 
@@ -26,4 +27,8 @@ api_urlpatterns = [
 ]
 urlpatterns = [
     path("switch-organization", switch_organization, name="switch-organization"),
+    path("organization", pages.organization, name="organization"),
+    path("organization/keys", pages.new_key, name="key-new"),
+    path("organization/keys/<int:key_id>/revoke", pages.revoke_key, name="key-revoke"),
+    path("organization/members", pages.invite, name="member-new"),
 ]

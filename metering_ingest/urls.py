@@ -25,6 +25,8 @@ api_urlpatterns = [
 ]
 
 urlpatterns = [
+    path("overview", views.overview, name="overview"),
+    path("meters", views.meters, name="meters"),
     path("usage", views.usage, name="usage"),
     path("usage/rejected", views.rejected, name="rejected-events"),
 ]

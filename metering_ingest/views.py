@@ -1,18 +1,28 @@
-"""Metering's pages: what was used, by class, model and day, and events that were set aside."""
+"""Metering's pages: an organization at a glance, its meters, what was used, events that were set aside."""
 
 from datetime import timedelta
+from typing import Any
 
+from django import forms
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_http_methods
 
+from billing.queries import balance
 from core import clock
+from exchange.queries import contracts_readable
 from identity.access import Actor
+from identity.actions.keys import create_key
+from identity.page_forms import OnceForm
 from identity.pages import require_actor
-from metering_ingest import queries
-from metering_ingest.models import RejectedEvent
+from metering_ingest import page_queries, queries
+from metering_ingest.actions.meters import open_meter
+from metering_ingest.models import Meter, RejectedEvent
+from providers.models import Deployment
 
 SPANS = {"1": timedelta(days=1), "7": timedelta(days=7), "31": timedelta(days=31)}
 PER_PAGE = 50
@@ -50,3 +60,104 @@ def rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
     rows = RejectedEvent.objects.filter(meter_id__in=meters.values("pk")).order_by("-kept_id")
     page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "metering/rejected.html", {"page": page})
+
+
+class MeterForm(OnceForm):
+    """A new meter."""
+
+    name = forms.CharField(max_length=80, label=gettext_lazy("Name"), help_text=gettext_lazy("Such as gateway-1."))
+    role = forms.ChoiceField(choices=Meter.Role.choices, label=gettext_lazy("It counts for"))
+    deployment = forms.ModelChoiceField(
+        queryset=Deployment.objects.none(), required=False, label=gettext_lazy("Deployment"),
+        empty_label=gettext_lazy("none: a buyer's gateway"),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        mine = Deployment.objects.select_related("grade").filter(provider_id=actor.organization_id)
+        self.fields["deployment"].queryset = mine.order_by("name")  # type: ignore[attr-defined]
+        roles = [role for role in Meter.Role.choices if role[0] == "buyer" and actor.organization.buys]
+        if actor.organization.provides:
+            roles = [role for role in Meter.Role.choices if role[0] != "buyer"] + roles
+        self.fields["role"].choices = roles  # type: ignore[attr-defined]
+
+
+@require_http_methods(["GET", "POST"])
+@require_actor("read")
+def meters(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """The organization's meters and their health; opening one shows its key, with lines to copy, this once."""
+    form = MeterForm(request.POST or None, actor=actor)
+    opened: dict[str, Any] | None = None
+    if request.method == "POST":
+        actor.require("trade")
+
+        def perform(typed: dict[str, Any]) -> dict[str, Any]:
+            meter = open_meter(organization=actor.organization, public_key=None, now=clock.now(), **typed)
+            key = create_key(
+                organization=actor.organization, name=meter.name, scopes=["meter"], meter_id=meter.pk, now=clock.now(),
+                actor=actor,
+            )  # fmt: skip
+            return {"meter": meter.pk, "name": meter.name, "secret": key.secret}
+
+        answer = form.send(actor, perform, secret_fields={"secret"})
+        if answer is not None and answer.repeated:
+            messages.info(request, _("This meter was opened already; its key was shown then."))
+            return redirect("meters")
+        if answer is not None:
+            opened, form = answer.body, MeterForm(actor=actor)
+    response = render(
+        request,
+        "metering/meters.html",
+        {
+            "meters": page_queries.meters_with_health(actor, now=clock.now()),
+            "form": form,
+            "opened": opened,
+            "base_url": f"{request.scheme}://{request.get_host()}",
+            "may_open": "trade" in actor.scopes and bool(form.fields["role"].choices),  # type: ignore[attr-defined]
+        },
+        status=422 if form.errors else 200,
+    )
+    if opened:
+        response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_GET
+@require_actor("read")
+def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """The organization at a glance: money, contracts that are served now or next, and how much of each is used."""
+    now = clock.now()
+    rows = contracts_readable(actor).select_related("grade", "market", "buyer", "provider")
+    current = list(
+        rows.filter(kind="spot", window_end__gt=now).order_by("window_start", "pk")[:50]
+    )
+    used = page_queries.used_micro_st([contract.pk for contract in current])
+    shown = [_Progress(contract, used.get(contract.pk, 0), now) for contract in current]
+    day = queries.usage(actor, group_by=[], start=now - timedelta(days=1), end=now + timedelta(hours=1))
+    return render(
+        request,
+        "metering/overview.html",
+        {
+            "balance": balance(actor.organization_id),
+            "contracts": shown,
+            "late": [one for one in shown if one.little_used],
+            "day": day[0] if day else None,
+        },
+    )
+
+
+class _Progress:
+    """A contract with how much of it has been used, as its window goes by."""
+
+    def __init__(self, contract: Any, used_micro_st: int, now: Any) -> None:
+        self.contract = contract
+        self.used_micro_st = used_micro_st
+        self.used_thousandths = min(1_000, used_micro_st // (contract.quantity_tokens * 1_000))
+        self.serving = contract.window_start <= now
+        length = contract.window_end - contract.window_start
+        self.gone_thousandths = max(0, min(1_000, int((now - contract.window_start) / length * 1_000)))
+
+    @property
+    def little_used(self) -> bool:
+        """Half of the window is gone and less than a quarter used."""
+        return self.gone_thousandths >= 500 and self.used_thousandths < 250

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from providers import views
 from providers.api import catalogue, deployments
 
 api_urlpatterns = [
@@ -12,4 +13,9 @@ api_urlpatterns = [
     path("deployments", deployments.Deployments.as_view()),
     path("deployments/<int:deployment_id>", deployments.DeploymentDetail.as_view()),
     path("deployments/<int:deployment_id>/list-prices", deployments.ListPrices.as_view()),
+]
+
+urlpatterns = [
+    path("deployments", views.deployments, name="deployments"),
+    path("deployments/new", views.register, name="deployment-new"),
 ]

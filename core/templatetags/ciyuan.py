@@ -108,15 +108,19 @@ def moment(at: datetime | None, style: str = "full") -> SafeString | str:
 @register.simple_tag
 def window(start: datetime, end: datetime) -> SafeString:
     """A delivery window in Shanghai: 2026-11-20 00:00–09:00, with UTC on hover."""
+    return format_html(
+        '<span class="n" title="{} – {} UTC">{}</span>',
+        start.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        end.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        window_text(start, end),
+    )
+
+
+def window_text(start: datetime, end: datetime) -> str:
+    """Return a delivery window in Shanghai as plain text."""
     first, last = timezone.localtime(start, SHANGHAI), timezone.localtime(end, SHANGHAI)
     seconds = "%H:%M:%S" if first.second or last.second else "%H:%M"
     same_day = first.date() == last.date()
     midnight = not same_day and (last - first).days <= 1 and last.strftime("%H%M%S") == "000000"
     tail = last.strftime(seconds) if same_day else ("24:00" if midnight else last.strftime(f"%m-%d {seconds}"))
-    return format_html(
-        '<span class="n" title="{} – {} UTC">{}–{}</span>',
-        start.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        end.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-        first.strftime(f"%Y-%m-%d {seconds}"),
-        tail,
-    )
+    return f"{first.strftime(f'%Y-%m-%d {seconds}')}–{tail}"

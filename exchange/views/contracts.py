@@ -6,7 +6,10 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
+from core import clock
+from core.transactions import durable
 from exchange import queries
+from exchange.actions import access
 from exchange.models import ContractLot
 from identity.access import Actor
 from identity.pages import require_actor
@@ -32,4 +35,26 @@ def contract(request: HttpRequest, actor: Actor, contract_id: int) -> HttpRespon
     if row is None:
         raise Http404(_("There is no such contract."))
     lots = ContractLot.objects.filter(contract=row).order_by("number")
-    return render(request, "exchange/contract.html", {"contract": row, "lots": lots})
+    callable_now = row.window_end is not None and row.window_end > clock.now()
+    may_call = callable_now and row.buyer_id == actor.organization_id and "trade" in actor.scopes
+    return render(request, "exchange/contract.html", {"contract": row, "lots": lots, "may_call": may_call})
+
+
+@require_GET
+@require_actor("trade")
+def way_in(request: HttpRequest, actor: Actor, contract_id: int) -> HttpResponse:
+    """Where the buyer's contract is served and the signed token for it, with lines to copy; a fragment of its page."""
+    now = clock.now()
+    rows = queries.contracts_readable(actor).select_related("grade__model_card")
+    row = rows.filter(pk=contract_id, buyer=actor.organization).first()
+    if row is None:
+        raise Http404(_("There is no such contract."))
+    served = queries.served_by(row) if row.window_end is not None and row.window_end > now else []
+    tokens = durable(lambda: [access.access_token(contract=row, served=place, now=now) for place in served])
+    answer = render(
+        request,
+        "exchange/_way_in.html",
+        {"contract": row, "ways": list(zip(served, tokens, strict=True)), "model": row.grade.model_card.slug},
+    )
+    answer["Cache-Control"] = "no-store"
+    return answer
