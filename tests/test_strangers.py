@@ -9,6 +9,7 @@ from billing.models import Invoice
 from exchange.models import AuctionResult, Command, DeliveryContract
 from identity.models import ApiKey
 from metering_ingest.models import Discrepancy, DiscrepancyEntry
+from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
 from tests.given import (
     NOW,
@@ -44,6 +45,8 @@ FOR_MEMBERS = {
     "markets/<int:market_id>/orders",
     "markets/<int:market_id>/cancel",
     "orders/<uuid:order_id>/cancel",
+    "capacity/<int:capacity_id>/withdraw",
+    "organization/keys/<int:key_id>/revoke",
 }
 METHODS = ("get", "post", "patch", "delete", "put")
 
@@ -140,13 +143,15 @@ def test_a_strangers_browser_finds_nothing_of_anybody_else(client, owned):
 
 def test_forms_ask_a_visitor_to_sign_in_and_let_a_stranger_change_nothing(client, owned):
     before = Command.objects.count()
-    for address in FOR_MEMBERS:
+    for address in sorted(FOR_MEMBERS):
         path = filled(address, owned)
         client.logout()
         assert {client.get(path).status_code, client.post(path).status_code} <= {302, 405}, path
         client.force_login(given_user(given_organization("both")))
         assert {client.get(path).status_code, client.post(path).status_code} <= {200, 302, 405, 422}, path
     assert Command.objects.count() == before
+    assert ApiKey.objects.get(pk=owned["key_id"]).revoked_at is None
+    assert Capacity.objects.get(pk=owned["capacity_id"]).withdrawn_tokens == 0
 
 
 def test_what_is_public_names_nobody(owned):

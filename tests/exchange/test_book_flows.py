@@ -26,7 +26,8 @@ def check_rules(book, command, events, before):
     """What must hold whatever the flow: `before` are the limits of the orders that were open before the command."""
     if book.phase == Phase.CONTINUOUS and book.best_bid and book.best_ask:
         assert book.best_bid < book.best_ask, "crossed"
-    bounds = before | {number: price for _, number, _, price, *_ in events[:1] if price}  # the new or replaced order
+    named = (event for event in events[:1] if event[0] in (Event.ACCEPTED, Event.REPLACED))
+    bounds = before | {number: price for _, number, _, price, *_ in named if price}  # the new or replaced order
     bounds |= limits(book)
     for event, buy, sell, price, lots, maker in events:
         if event == Event.FILL:
