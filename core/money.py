@@ -139,9 +139,9 @@ def _decimal_text(value: int, *, units: int, digits: int, places: int) -> str:
     return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
 
 
-def format_price(price_nano: int) -> str:
-    """Return ¥ per token as a plain decimal, without trailing zeros: 1820 → "0.00000182"."""
-    return _decimal_text(price_nano, units=NANO_PER_YUAN, digits=9, places=0)
+def format_price(price_nano: int, *, places: int = 0) -> str:
+    """Return ¥ per token as a plain decimal, without trailing zeros beyond `places`: 1820 → "0.00000182"."""
+    return _decimal_text(price_nano, units=NANO_PER_YUAN, digits=9, places=places)
 
 
 def format_price_per_million(price_nano: int) -> str:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from exchange.api import capacity, contracts, controls, markets, orders
+from exchange.api import capacity, contracts, controls, market_data, markets, orders
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
@@ -20,9 +20,18 @@ api_urlpatterns = [
     path("organizations/<int:organization_id>/controls", controls.OrganizationControls.as_view()),
     path("leases", controls.Leases.as_view()),
     path("limits", controls.LimitsView.as_view()),
+    path("markets/<int:market_id>/book", market_data.MarketBook.as_view()),
+    path("markets/<int:market_id>/frames", market_data.MarketFrames.as_view()),
+    path("markets/<int:market_id>/candles", market_data.MarketCandles.as_view()),
+    path("markets/<int:market_id>/statistics", market_data.MarketStatistics.as_view()),
+    path("markets/<int:market_id>/indicative", market_data.MarketIndicative.as_view()),
+    path("markets/<int:market_id>/phases", market_data.MarketPhases.as_view()),
+    path("grades/<str:slug_or_id>/index", market_data.GradeIndex.as_view()),
     path("auctions", markets.Auctions.as_view()),
     path("auctions/<int:auction_id>", markets.AuctionDetail.as_view()),
     path("auctions/<int:auction_id>/book", markets.AuctionBookDetail.as_view()),
+    path("auctions/<int:auction_id>/curves", market_data.AuctionCurves.as_view()),
+    path("auctions/<int:auction_id>/history", market_data.AuctionHistory.as_view()),
     path("orders", orders.Orders.as_view()),
     path("orders/batch", orders.OrderBatch.as_view()),
     path("orders/<uuid:order_id>", orders.OrderDetail.as_view()),

@@ -8,6 +8,7 @@ the worker's database is dropped and cloned anew afterwards, never flushed: what
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -78,9 +79,11 @@ def django_db_setup(worker_database: WorkerDatabase, django_db_blocker: Any) -> 
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    """Throttles and sessions of one test are not the next one's."""
+    """Throttles, sessions and kept books of one test are not the next one's."""
     yield
     cache.clear()
+    if "exchange.frame_queries" in sys.modules:
+        sys.modules["exchange.frame_queries"].forget_public_markets()
 
 
 @pytest.fixture

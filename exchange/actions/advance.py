@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from core.live import publish_on_commit
 from core.transactions import assert_in_transaction
 from exchange import queries
 from exchange.actions import auctions, facts
@@ -78,8 +77,6 @@ def advance(*, market_id: int, now: datetime) -> Advanced:
         commands += _take_up(market, state, batch, now)
     phase_by_book(market, state)
     entries = facts.store(market, state, now=now)
-    if entries:
-        _announce(market, state)
     return Advanced(market_id, market.phase, commands, entries, market.last_trade - trades_before)
 
 
@@ -190,18 +187,3 @@ def _take_queue(market_id: int) -> Iterator[tuple[datetime, list[QueuedCommand]]
         )
         for received_at, content in cursor.fetchall():
             yield received_at, unpack(bytes(content))
-
-
-def _announce(market: Market, state: MarketState) -> None:
-    publish_on_commit(
-        f"market.{market.pk}",
-        {
-            "type": "phase",
-            "market": market.pk,
-            "phase": market.phase,
-            "halted": market.halted,
-            "sequence": state.sequence,
-        },
-    )
-    if market.phase == Market.Phase.CALL:
-        auctions.publish_indicative(market, state)

@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 import zstandard
 
-from core.live import publish_on_commit
 from core.money import LOT_TOKENS, format_price
 from exchange.actions.market_state import MarketState
 from exchange.domain.auction import Determination, determine_price
 from exchange.domain.orders import Kind
 from exchange.domain.sides import MARKET, Side
-from exchange.domain.uncross import Sealed, indicative, sealed, self_trades
+from exchange.domain.uncross import Sealed, sealed, self_trades
 from exchange.models import AuctionBook, AuctionResult, Market
 from identity.actions.events import Event, emit_all
 
@@ -50,18 +49,6 @@ def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> 
     )
     result.save()
     AuctionBook.objects.create(auction=result, content=_book(sides, reference, market.margin))
-    publish_on_commit(
-        f"market.{market.pk}",
-        {
-            "type": "auction",
-            "market": market.pk,
-            "auction": result.pk,
-            "price": None if result.price_nano is None else format_price(result.price_nano),
-            "volume": result.volume_tokens,
-            "surplus": result.surplus_tokens,
-            "rule": result.rule,
-        },
-    )
     emit_all([_cleared(result, member_id) for member_id in sorted(members.ids)], now=now)
     return result
 
@@ -79,23 +66,6 @@ def _cleared(result: AuctionResult, member_id: int) -> Event:
             "volume": result.volume_tokens,
             "surplus": result.surplus_tokens,
             "rule": result.rule,
-        },
-    )
-
-
-def publish_indicative(market: Market, state: MarketState) -> None:
-    """Tell subscribers what the call would give now."""
-    determined = indicative(state.book, (market.reference_price_nano or 0) // market.tick_nano)
-    price = _nano(determined.price_tick, market.tick_nano)
-    publish_on_commit(
-        f"market.{market.pk}",
-        {
-            "type": "indicative",
-            "market": market.pk,
-            "sequence": state.sequence,
-            "price": None if price is None else format_price(price),
-            "volume": determined.volume_lots * LOT_TOKENS,
-            "surplus": determined.surplus_lots * LOT_TOKENS,
         },
     )
 

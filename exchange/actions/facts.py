@@ -7,7 +7,7 @@ from django.db import connection
 
 from billing.actions import ledger
 from billing.domain.postings import Posting
-from exchange.actions import fact_rows
+from exchange.actions import fact_rows, frames
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
 from exchange.domain.orders import Kind
@@ -38,6 +38,8 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     times = fact_rows.times_of(entries)
     fact_rows.store_trades(facts.trades, times)
     fact_rows.store_order_events(facts.order_events, times)
+    if entries:
+        frames.record(market, state, facts.trades, prev_sequence=market.last_sequence)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)

@@ -20,7 +20,9 @@ from core.money import LOT_TOKENS
 from exchange.actions.command_rows import queued_command
 from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
+from exchange.domain.frames import Statistics
 from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase
+from exchange.domain.public_book import Published
 from exchange.domain.settling import Facts, Settling
 from exchange.domain.times import from_ns, to_ns
 from exchange.models import BookSnapshot, Command, JournalEntry, Market
@@ -47,7 +49,12 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class MarketState:
-    """The book of a market, its live orders, and where both stand in the journal."""
+    """
+    The book of a market, its live orders, and where both stand in the journal.
+
+    `events` gather until they are published; `published`, `statistics` (None: not read yet) and `rows_since_book` say
+    what has been.
+    """
 
     market_id: int
     book: Book
@@ -55,6 +62,10 @@ class MarketState:
     sequence: int = 0
     last_at: datetime | None = None
     entries: list[Entry] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    published: Published | None = None
+    statistics: Statistics | None = None
+    rows_since_book: int = 0
 
     def begin(self, now: datetime) -> datetime:
         """Return the time of the next entries: never before the last one, whatever the clocks of workers say."""
@@ -69,6 +80,7 @@ class MarketState:
         settling, entries = self.settling, self.entries
         apply, settle, numbers = self.book.apply, settling.settle, settling.numbers
         phases: list[EventRow] = []
+        happened = self.events
         sequence = self.sequence
         for command in commands:
             sequence += 1
@@ -80,6 +92,7 @@ class MarketState:
                 number = numbers.get(command.target, 0) if command.target else 0
                 if kind == REPLACE and not settling.may_replace(command):
                     settling.refuse(0, command, HOLD_TOO_SMALL, sequence)
+                    happened.append((REFUSED, number, command.organization_id, 0, 0, HOLD_TOO_SMALL))
                     entries.append(Entry(sequence, kind, command.id, HOLD_TOO_SMALL, at))
                     continue
             events = apply(
@@ -89,6 +102,7 @@ class MarketState:
                 )
             )
             settle(events, sequence, command)
+            happened += events
             outcome = 0
             for event in events:
                 if event[0] == REFUSED:
@@ -105,6 +119,7 @@ class MarketState:
         self.sequence += 1
         events = self.book.apply((to_ns(at), self.sequence, 0, owner, price, lots, int(kind), -1, 0, None))
         self.settling.settle(events, self.sequence)
+        self.events += events
         content = {name: int(value) for name, value in (("price", price), ("lots", lots), ("owner", owner)) if value}
         self.entries.append(Entry(self.sequence, int(kind), b"", 0, at, content or None))
         return events
@@ -118,6 +133,11 @@ class MarketState:
         """Return what came since the last call, and begin anew."""
         entries, self.entries = self.entries, []
         return self.settling.take_facts(), entries
+
+    def forget(self) -> None:
+        """Let go of facts and events that are stored already."""
+        self.take_facts()
+        self.events = []
 
 
 def book_terms(market: Market) -> MarketTerms:
@@ -170,6 +190,9 @@ def state_of(market: Market) -> MarketState:
         state = load_snapshot(market) or empty_state(market)
     if state.sequence < market.last_sequence:
         catch_up(state, market)
+        state.published = state.statistics = None
+    if state.published is None:
+        state.published = Published(state.book)
     transaction.on_commit(lambda: _keep(state))
     return state
 
@@ -196,8 +219,8 @@ def catch_up(state: MarketState, market: Market, *, until: int | None = None) ->
     for entry, command in journal(market, after=state.sequence, until=until):
         replay(state, entry, command)
         if len(state.entries) == 5_000:
-            state.take_facts()
-    state.take_facts()
+            state.forget()
+    state.forget()
 
 
 def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | None) -> None:

@@ -36,6 +36,7 @@ def replay_market(market: Market, *, from_snapshot: bool = False, until: int | N
         replay(state, entry, command)
         entries += 1
         facts, _ = state.take_facts()
+        state.events = []
         for row in facts.trades:
             digest.update(trade_bytes(row))
         if entry.state_hash is not None and state.book.state_hash() != bytes(entry.state_hash).hex():

@@ -1,5 +1,6 @@
 """Markets, their public trades and books, and auctions."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,9 +12,9 @@ from rest_framework.response import Response
 
 from core.api.paging import page
 from core.api.serializers import PriceField, StrictSerializer
-from core.errors import BadRequest, NotFound
+from core.errors import BadRequest, Conflict, NotFound
 from core.periods import Period
-from exchange import queries
+from exchange import queries, wire
 from exchange.actions import markets
 from exchange.api import shapes
 from exchange.api.parameters import whole_number
@@ -167,9 +168,31 @@ class AuctionBookDetail(ApiView):
         row = AuctionBook.objects.select_related("auction__market").filter(pk=auction_id).first()
         if row is None:
             raise NotFound("There is no such auction.")
+        unsealed(row.auction.market, self.now)
         book: dict[str, Any] = msgspec.json.decode(zstandard.decompress(bytes(row.content)))
         tick = shapes.price(row.auction.market.tick_nano)
         return Response(book | {"tick_price": tick, "lot_tokens": 1_000})
+
+
+class BookSealed(Conflict):
+    """The bids of a sealed auction are not shown before gate closure."""
+
+    code = "book-sealed"
+    title = "The book is sealed"
+
+
+def unsealed(market: Market, now: datetime) -> Market:
+    """
+    Return the market, if its book may be shown.
+
+    :raises BookSealed: not yet.
+    """
+    if wire.is_sealed(market, now):
+        raise BookSealed(
+            f"The bids of this auction are sealed until gate closure at {wire.time_text(market.gate_closes_at)}.",
+            field="market",
+        )
+    return market
 
 
 def market_or_404(market_id: int) -> Market:

@@ -19,6 +19,7 @@ from exchange.models.contracts import (
     Unplaced,
 )
 from exchange.models.controls import Intervention, Lease, OrderRate, TradingLimits, TradingStop
+from exchange.models.frames import MarketFrame, OwnFrame
 from exchange.models.journal import BookSnapshot, JournalEntry, OrderEvent, Trade
 from exchange.models.markets import Market, MarketPosition
 from exchange.models.orders import Command, CommandQueue
@@ -37,10 +38,12 @@ __all__ = [
     "JournalEntry",
     "Lease",
     "Market",
+    "MarketFrame",
     "MarketPosition",
     "Offer",
     "OrderEvent",
     "OrderRate",
+    "OwnFrame",
     "Replacement",
     "Shortfall",
     "SigningKey",

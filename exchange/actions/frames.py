@@ -1,0 +1,132 @@
+"""
+What a drain changed, for readers: one row for the public and one for each member it touched, and a message on commit.
+
+Written once a drain, in its transaction, from the events that it caused; so what is published is what was committed,
+and its numbers are the journal's.
+"""
+
+from array import array
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import connection
+
+from core.live import publish_on_commit
+from core.money import LOT_TOKENS
+from exchange.actions.market_state import MarketState
+from exchange.domain.frames import Frame, Indicative, Statistics, TradeTick, Uncrossed, pack, pack_rows, unpack
+from exchange.domain.matching import FILL, PHASE, UNCROSSED
+from exchange.domain.orders import Phase
+from exchange.domain.public_book import whole
+from exchange.domain.settling import TradeRow
+from exchange.domain.times import to_ns
+from exchange.domain.uncross import indicative
+from exchange.models import Market, MarketFrame
+from exchange.models.journal import NUMBER_MASK, entry_id, id_range
+
+BOOK_EVERY_ROWS, BOOK_EVERY_SHARE = 2_000, 2
+LARGEST_MESSAGE_BYTES = 200_000
+CALL = int(Phase.CALL)
+
+
+def record(market: Market, state: MarketState, trades: Sequence[TradeRow], *, prev_sequence: int) -> None:
+    """Write and announce what changed since `prev_sequence`. The market's lock is held."""
+    assert state.published is not None and state.last_at is not None
+    events, state.events = state.events, []
+    book, tick = state.book, market.tick_nano
+    rows, members = state.published.changes(book, events)
+    ticks: list[TradeTick] = []
+    for number, _, _, _, _, _, tokens, price_nano, _, aggressor in trades:
+        ticks.append((number & NUMBER_MASK, price_nano // tick, tokens // LOT_TOKENS, aggressor))
+    before, follows = _before(state, market, prev_sequence)
+    state.statistics = before.after(ticks)
+    phases, auction = [], None
+    fills = iter(trades)
+    for event, first, other, price, lots, detail in events:
+        if event == FILL:
+            trade = next(fills)
+            members[trade.buyer_id].append(first)
+            members[trade.seller_id].append(other)
+        elif event == PHASE:
+            phases.append((first, detail))
+        elif event == UNCROSSED:
+            auction = Uncrossed(price, lots, detail)
+    frame = Frame(
+        prev_sequence, state.sequence, to_ns(state.last_at), book.phase, book.halted, rows, ticks, state.statistics,
+        phases, _indicative(market, state) if book.phase == CALL else None, auction,
+    )  # fmt: skip
+    state.rows_since_book += len(rows)
+    with_book = not follows or state.rows_since_book > max(BOOK_EVERY_ROWS, BOOK_EVERY_SHARE * len(book.orders))
+    if with_book:
+        state.rows_since_book = 0
+    content = pack(frame)
+    MarketFrame.objects.create(
+        id=entry_id(market.pk, state.sequence),
+        prev_sequence=prev_sequence,
+        at=state.last_at,
+        new_phase=bool(phases),
+        content=content,
+        book=pack_rows(whole(book)) if with_book else None,
+    )
+    members.pop(0, None)  # what the system itself does has no owner
+    _store_own(market.pk, state, members, trades, state.last_at)
+    sent = content if len(content) <= LARGEST_MESSAGE_BYTES else None  # a larger one is read from its row
+    publish_on_commit(f"market.{market.pk}", {"market": market.pk, "sequence": state.sequence, "frame": sent})
+    for member in members:
+        publish_on_commit(f"member.{member}", {"member": member, "market": market.pk, "sequence": state.sequence})
+
+
+def _before(state: MarketState, market: Market, prev_sequence: int) -> tuple[Statistics, bool]:
+    """Return the statistics so far, and whether there is a frame that this one follows."""
+    if state.statistics is not None or not prev_sequence:
+        return state.statistics or Statistics(), True
+    row = MarketFrame.objects.filter(pk=entry_id(market.pk, prev_sequence)).first()
+    if row is not None:
+        return unpack(bytes(row.content)).statistics, True
+    return _statistics_of_trades(market), False
+
+
+_OF_TRADES = """
+SELECT (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
+       (array_agg(price_nano ORDER BY id DESC))[1],
+       sum(quantity_tokens)::bigint, sum(quantity_tokens::numeric * price_nano), count(*)
+FROM exchange_trade WHERE id BETWEEN %s AND %s
+"""
+
+
+def _statistics_of_trades(market: Market) -> Statistics:
+    """Return the statistics of the trades that are stored: for a market that began before there were frames."""
+    tick, (first, _) = market.tick_nano, id_range(market.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(_OF_TRADES, [first, entry_id(market.pk, market.last_trade)])
+        opening, high, low, last, tokens, amount, count = cursor.fetchone()
+    if not count:
+        return Statistics()
+    return Statistics(
+        opening // tick, high // tick, low // tick, last // tick, tokens // LOT_TOKENS,
+        int(amount) // (tick * LOT_TOKENS), count,
+    )  # fmt: skip
+
+
+def _indicative(market: Market, state: MarketState) -> Indicative:
+    found = indicative(state.book, (market.reference_price_nano or 0) // market.tick_nano)
+    return Indicative(
+        found.price_tick or 0, found.volume_lots, found.surplus_lots, found.best_bid_tick or 0, found.best_ask_tick or 0
+    )
+
+
+def _store_own(
+    market_id: int, state: MarketState, members: dict[int, list[int]], trades: Sequence[TradeRow], at: datetime
+) -> None:
+    if not members:
+        return
+    last = state.settling.trades
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO exchange_ownframe (organization_id, market_id, sequence, at, numbers, first_trade, last_trade)"
+            " SELECT member, %s, %s, %s, numbers, %s, %s FROM unnest(%s::bigint[], %s::bytea[]) AS m (member, numbers)",
+            [
+                market_id, state.sequence, at, last - len(trades) + 1, last, list(members),
+                [array("I", sorted({*numbers} - {0})).tobytes() for numbers in members.values()],
+            ],
+        )  # fmt: skip

@@ -1,0 +1,42 @@
+"""Candles of a market, summed by the database."""
+
+from bisect import bisect_left
+from datetime import datetime, timedelta
+
+from django.db import connection
+
+from exchange.domain.candles import ORIGIN, Candle, floor, without_holes
+from exchange.models import Market, Trade
+from exchange.models.journal import entry_id
+
+_TRADED = """
+SELECT date_bin(%s, occurred_at, %s), (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
+       (array_agg(price_nano ORDER BY id DESC))[1], sum(quantity_tokens)::bigint,
+       sum(quantity_tokens::numeric * price_nano), count(*)
+FROM exchange_trade WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s GROUP BY 1 ORDER BY 1
+"""
+
+
+def candles(market: Market, *, interval: timedelta, since: datetime, until: datetime) -> list[Candle]:
+    """
+    Return the candles that begin in [since, until), by time. Empty intervals are flat at the price before; there is
+    none before the market's first trade.
+    """
+    since, until = floor(since, interval), floor(until - timedelta(microseconds=1), interval) + interval
+    first = first_trade_since(market, since)
+    last = entry_id(market.pk, market.last_trade)
+    with connection.cursor() as cursor:
+        cursor.execute(_TRADED, [interval, ORIGIN, entry_id(market.pk, first), last, since, until])
+        traded = [Candle(*row[:6], int(row[6]), row[7]) for row in cursor.fetchall()]
+    before = Trade.objects.filter(pk=entry_id(market.pk, first - 1)).values_list("price_nano", flat=True).first()
+    return list(without_holes(traded, interval=interval, since=since, until=until, close=before))
+
+
+def first_trade_since(market: Market, moment: datetime) -> int:
+    """Return the number of the first trade at or after a moment; one more than the last if there is none."""
+
+    def at(number: int) -> datetime:
+        return Trade.objects.values_list("occurred_at", flat=True).get(pk=entry_id(market.pk, number))
+
+    # A market's trades are numbered in time, so a few looks by key find it, however many there are.
+    return 1 + bisect_left(range(1, market.last_trade + 1), moment, key=at)
