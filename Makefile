@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FIND_PYTHON = command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is missing; on Debian: apt install python3 python3-pip (or name one: make PYTHON=python3.12 …)"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run sandbox test check proof bench day screenshots lock clean
+.PHONY: help setup setup-run run sandbox test check check-focus proof bench day screenshots lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ test: setup ## all tests, on real servers (ARGS= for pytest)
 
 check: setup ## linters, types, layers, migrations, API schema, deployment settings
 	$(BIN)/python -m config.check
+
+check-focus: setup ## validate FOCUS data with the FinOps Foundation's validator (FILE=a file of yours; 600 MB once)
+	$(if $(FILE),$(BIN)/python -m config.check_focus "$(FILE)",$(BIN)/pytest -m focus tests/billing/test_focus.py)
 
 proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "proof or property" $(ARGS)

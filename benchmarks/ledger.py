@@ -5,16 +5,23 @@ What the ledger costs: transfers a second in bulk against raw COPY, one hot acco
 encoding included (as psycopg documents it: `set_types` and `write_row`). A ledger batch is one `post_all`: accounts
 found and locked, rows inserted with their keys checked, balances netted and updated, committed. In bulk the movements
 are columns of numbers, as an auction's settlement has them; as postings they are objects, as single orders have them.
+
+*hordak* is django-hordak, the ledger that Django projects install, in its own environment on a database of the same
+server, one transaction and two legs a transfer as its documentation has it.
 """
 
+import json
 import os
+import subprocess
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks import database
 from benchmarks.harness import Case, environment, interleave, report, table
+from benchmarks.peers import peers_python
 
 if __name__ == "__main__":
     database.start()
@@ -23,10 +30,33 @@ from django.db import connection, transaction
 
 BATCH, SMALL = 100_000, 1_000
 FULL = os.environ.get("FULL") == "1"
+PEER_BATCH = 100
 GROWTH = (1_000_000, *((10_000_000,) if FULL else ()))
 START_MS = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp() * 1000)
 ACCOUNTS = 1_000
 _numbers = count()
+
+
+class Hordak:
+    """The peer in a process of its own, on an empty database of the same server; it answers with its own seconds."""
+
+    def __init__(self):
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE hordak")
+        script = Path(__file__).with_name("baselines") / "hordak_transfers.py"
+        url = os.environ["DATABASE_URL"].replace("/postgres?", "/hordak?")
+        self.process = subprocess.Popen(
+            [peers_python(), script, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.works = self.process.stdout.readline() == '"ready"\n'
+
+    def seconds(self, transfers):
+        self.process.stdin.write(f"{transfers}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
 
 
 def movements(size, sources):
@@ -86,6 +116,14 @@ def main():
         "ledger, postings": Case(run=book_postings, prepare=lambda: list(movements(BATCH, buyers).postings())),
     }, repeats=5)
     print(timings.table(f"{BATCH:,} transfers from {ACCOUNTS:,} accounts to one"))
+    peer = Hordak()
+    theirs = interleave({
+        "hordak": Case(run=lambda: peer.seconds(PEER_BATCH)),
+        "ledger, in bulk": Case(run=book, prepare=lambda: movements(BATCH, buyers)),
+    }, repeats=5) if peer.works else None
+    peer.close()
+    if theirs:
+        print(theirs.table(f"{PEER_BATCH:,} transfers by hordak, {BATCH:,} by the ledger"))
     hot = interleave({
         "one hot account": Case(run=book, prepare=lambda: movements(SMALL, buyers[:1])),
         f"{ACCOUNTS:,} accounts": Case(run=book, prepare=lambda: movements(SMALL, buyers)),
@@ -95,6 +133,8 @@ def main():
         "bulk_vs_copy": timings.ratio("raw COPY", "ledger, in bulk"),
         "bulk_per_second": timings.rate("ledger, in bulk", BATCH),
         "postings_vs_copy": timings.ratio("raw COPY", "ledger, postings"),
+        "vs_hordak": theirs and theirs.rate("ledger, in bulk", BATCH) / theirs.rate("hordak", PEER_BATCH),
+        "hordak_per_second": theirs and theirs.rate("hordak", PEER_BATCH),
         "hot_vs_spread": hot.ratio(f"{ACCOUNTS:,} accounts", "one hot account"),
     }
     rows = []

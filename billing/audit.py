@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.document_audit import documents_are_drawn_up_again
 from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
 from core.audit import Check, Finding
 from core.money import format_yuan, work_cost_micro
@@ -210,6 +211,7 @@ CHECKS: list[Check] = [
     ("charges-are-paid", charges_are_paid),
     ("settled-markets-are-empty", settled_markets_are_empty),
     ("invoices-are-charges-and-rounding", invoices_are_charges_and_rounding),
+    ("documents-are-drawn-up-again", documents_are_drawn_up_again),
     ("every-charge-has-its-document", every_charge_has_its_document),
     ("numbers-have-no-gaps", numbers_have_no_gaps),
     ("the-journal-is-sealed", the_journal_is_sealed),

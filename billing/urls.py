@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import charges, invoices, journal, ledger
+from billing.api import charges, exports, invoices, journal, ledger
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -27,6 +27,8 @@ api_urlpatterns = [
     path("transfers", ledger.Transfers.as_view()),
     path("deposits", ledger.Deposits.as_view()),
     path("charges", charges.Charges.as_view()),
+    path("exports/focus.csv", exports.FocusCsv.as_view()),
+    path("exports/focus.parquet", exports.FocusParquet.as_view()),
     path("journal", journal.Journal.as_view()),
     path("journal/<isodate:day>.csv", journal.JournalDay.as_view()),
     path("trial-balance", journal.TrialBalance.as_view()),

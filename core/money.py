@@ -157,3 +157,8 @@ def format_yuan(amount_micro: int, *, places: int = 2) -> str:
 def format_tokens(work_micro_st: int) -> str:
     """Return standard tokens as a plain decimal: 760354143 → "760.354143"."""
     return _decimal_text(work_micro_st, units=MICRO_PER_TOKEN, digits=6, places=0)
+
+
+def exact_decimal(numerator: int, power_of_ten: int) -> str:
+    """Return numerator ÷ 10ⁿ as a plain decimal with all its digits: (1820, 10⁹) → "0.00000182"."""
+    return _decimal_text(numerator, units=power_of_ten, digits=len(str(power_of_ten)) - 1, places=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from ciyuan import records as r
@@ -159,6 +159,19 @@ class Exports(Resource[Mode]):
     ) -> Call[bytes]:
         params = {"from": time_text("start", start), "to": time_text("end", end), **filters}
         return Call("GET", "/v1/usage.csv", bytes, params=given(**params), binary=True)
+
+    @endpoint
+    def focus(
+        self,
+        *,
+        first: date | str | None = None,
+        last: date | str | None = None,
+        organization: int | None = None,
+        format: Literal["csv", "parquet"] = "csv",
+    ) -> Call[bytes]:
+        """Cost and usage by FOCUS 1.2, of the documents issued between two days (Shanghai)."""
+        params = given(first=str(first) if first else None, last=str(last) if last else None, organization=organization)
+        return Call("GET", f"/v1/exports/focus.{format}", bytes, params=params, binary=True)
 
 
 def _rows(body: Any) -> UsageRows:
