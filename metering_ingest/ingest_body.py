@@ -53,7 +53,8 @@ async def read_body(receive: Receive, *, declared: int | None) -> bytes:
     if declared is not None and declared > MAX_BODY_BYTES:
         raise _too_large()
     try:
-        return await asyncio.wait_for(_read(receive), READ_SECONDS)
+        async with asyncio.timeout(READ_SECONDS):
+            return await _read(receive)
     except TimeoutError:
         raise BodyTooSlow(f"The body did not arrive within {READ_SECONDS:.0f} seconds; send it again.") from None
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 THREADS = 4
 GATHER_SECONDS = 0.003
 GATHER_EVENTS = 1_000
+STORING_AT_ONCE = 2
 PAUSE_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -99,10 +100,13 @@ Posted = tuple[Decoded, "asyncio.Future[list[Result]]"]
 
 @dataclass(slots=True)
 class _Gathering:
-    """Single events of one meter that wait for each other. While some are being stored, the next ones gather."""
+    """
+    Single events of one meter that wait for each other. While some are being stored, the next ones gather; a second
+    lot may be on its way meanwhile, so that nobody waits for a commit and then for another.
+    """
 
     items: list[Posted] = field(default_factory=list)
-    storing: bool = False
+    storing: int = 0
     timer: asyncio.TimerHandle | None = None
 
 
@@ -125,13 +129,13 @@ class Workers:
         future: asyncio.Future[list[Result]] = loop.create_future()
         gathering = self._gathering.setdefault(access.facts.meter_id, _Gathering())
         gathering.items.append((decoded, future))
-        if not gathering.storing and gathering.timer is None:
+        if gathering.storing < STORING_AT_ONCE and gathering.timer is None:
             gathering.timer = loop.call_later(GATHER_SECONDS, self._begin, access, gathering)
         return await future
 
     def _begin(self, access: MeterAccess, gathering: _Gathering) -> None:
         gathering.timer = None
-        gathering.storing = True
+        gathering.storing += 1
         _keep(asyncio.ensure_future(self._store_gathered(access, gathering)))
 
     async def _store_gathered(self, access: MeterAccess, gathering: _Gathering) -> None:
@@ -141,10 +145,10 @@ class Workers:
                 items, gathering.items = gathering.items[:GATHER_EVENTS], gathering.items[GATHER_EVENTS:]
                 await self._store_together(access, items)
         finally:
-            gathering.storing = False
-            if gathering.items:
+            gathering.storing -= 1
+            if gathering.items and gathering.timer is None:
                 self._begin(access, gathering)
-            else:
+            elif not gathering.items and not gathering.storing and gathering.timer is None:
                 self._gathering.pop(access.facts.meter_id, None)
 
     async def _store_together(self, access: MeterAccess, items: list[Posted]) -> None:

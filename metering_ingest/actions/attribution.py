@@ -50,6 +50,7 @@ class MeterAccess:
 
 _meters: dict[int, tuple[float, MeterAccess]] = {}
 _routes: dict[tuple[int, str, int], tuple[float, datetime, Routes]] = {}
+_standing: dict[tuple[int, str], tuple[float, int]] = {}
 _lock = threading.Lock()
 
 
@@ -121,17 +122,45 @@ class RouteBook:
                 missing.append(pair)
         if missing:
             loaded = load_routes(self.access, missing)
+            standing = self._known_standing(
+                {pair[0] for pair, routes in loaded.items() if any(r.contract_id == STANDING for r in routes.routes)}
+            )
             with _lock:
                 if len(_routes) + len(loaded) > CACHE_SIZE:
                     _routes.clear()
+                    _standing.clear()
+                for subject, contract in standing.items():
+                    _standing[meter_id, subject] = (tick, contract)
                 for pair, routes in loaded.items():
                     _routes[(meter_id, *pair)] = (tick, now, routes)
             found |= loaded
         return found
 
-    def standing(self, subject: str, /) -> int:
-        buyer_id = buyers_of(self.access, {subject})[subject]
+    def _known_standing(self, subjects: set[str]) -> dict[str, int]:
+        """Return the standing contracts that there are, of many subjects at once."""
         access = self.access
+        if not subjects or access.role != Meter.Role.PROVIDER:
+            return {}
+        buyers = buyers_of(access, subjects)
+        contracts = DeliveryContract.objects.filter(
+            kind=DeliveryContract.Kind.LIST, grade_id=access.grade_id, provider_id=access.provider_id,
+            buyer_id__in=set(buyers.values()),
+        )  # fmt: skip
+        of_buyer = dict(contracts.values_list("buyer_id", "pk"))
+        return {subject: of_buyer[buyer] for subject, buyer in buyers.items() if buyer in of_buyer}
+
+    def standing(self, subject: str, /) -> int:
+        cached = _standing.get((self.access.facts.meter_id, subject))
+        if cached and monotonic() - cached[0] < 2 * CACHE_SECONDS:  # read with the routes, which lead here
+            return cached[1]
+        contract = self._standing(subject)
+        with _lock:
+            _standing[self.access.facts.meter_id, subject] = (monotonic(), contract)
+        return contract
+
+    def _standing(self, subject: str) -> int:
+        access = self.access
+        buyer_id = buyers_of(access, {subject})[subject]
         if access.role == Meter.Role.BUYER:
             # A gateway names its standing contract itself; usage outside a spot contract's window belongs to none.
             number = contract_number(subject)
@@ -163,6 +192,7 @@ def forget_cached_routes() -> None:
     with _lock:
         _meters.clear()
         _routes.clear()
+        _standing.clear()
 
 
 def buyers_of(access: MeterAccess, subjects: Iterable[str]) -> dict[str, int]:
