@@ -12,6 +12,7 @@ from core.periods import Period
 from metering_ingest.actions.recount import provider_meters, recount
 from metering_ingest.domain.classes import CACHED, CODES, INPUT, NAMES, OUTPUT, REASONING, REQUESTS
 from metering_ingest.models import ContractSettlement
+from metering_ingest.rerating import settlements_rate_the_same
 
 _ROLLUP_IS_EVENTS = f"""
     WITH counted AS (
@@ -197,5 +198,6 @@ CHECKS: list[Check] = [
     ("settlements are charged", settlements_are_charged),
     ("settled prices are lots", settled_prices_are_lots),
     ("settled escrow is zero", settled_escrow_is_zero),
+    ("settlements rate the same", settlements_rate_the_same),
     ("disputes are held back", disputes_are_held_back),
 ]

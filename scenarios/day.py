@@ -8,6 +8,7 @@ and statements are issued, and the books are audited. The same trace and seed gi
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections import Counter
@@ -96,8 +97,17 @@ class DayFailed(RuntimeError):
 class Day:
     """One trading day on a running instance. Each step may be repeated; repeating changes nothing."""
 
-    def __init__(self, *, instance: Instance, trace: Trace, seed: int, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        *,
+        instance: Instance,
+        trace: Trace,
+        seed: int,
+        say: Callable[[str], None] = print,
+        files: Path | None = None,
+    ) -> None:
         self.instance = instance
+        self.files = files
         self.trace = trace
         self.seed = seed
         self.say = say
@@ -249,6 +259,10 @@ class Day:
         if invoices:
             largest = max(invoices, key=lambda invoice: Decimal(invoice["total"]))
             self.say(f"largest invoice: ¥{largest['total']} to {largest['party']}, {len(largest['lines'])} lines")
+        self._hand_over()
+        self.say(self.instance.manage("seal_journal").stdout.strip().rpartition("\n")[2] or "every day is sealed")
+        rated = self.instance.manage("rerate", check=False)
+        self.say((rated.stdout + rated.stderr).strip().rpartition("\n")[2])
         audit = self.instance.manage("audit", check=False)
         lines = audit.stdout.strip().splitlines() or [audit.stderr.strip()]
         self.say(lines[-1] if audit.returncode == 0 else "\n".join(lines))
@@ -262,7 +276,26 @@ class Day:
             "metered": dict(metered),
             "documents": documents,
             "audit_clean": audit.returncode == 0,
+            "rates_the_same": rated.returncode == 0,
         }
+
+    def _hand_over(self) -> None:
+        """Write each document as PDF in both languages, and each buyer's FOCUS file, where a folder is named."""
+        if self.files is None:
+            return
+        self.files.mkdir(parents=True, exist_ok=True)
+        for party in (*self.buyers, *(supply.party for supply in self.supplies)):
+            for documents in (party.client.invoices, party.client.statements):
+                for document in documents.list():
+                    for language in ("zh", "en"):
+                        content = documents.pdf(document.id, language=language)
+                        (self.files / f"{document.number}-{language}.pdf").write_bytes(content)
+        first, last = self.window_start - timedelta(days=31), self.window_start + timedelta(days=31)
+        days = {"first": _local(first)[:10], "last": _local(last)[:10]}
+        for number, buyer in enumerate(self.buyers, start=1):
+            (self.files / f"focus-{number}.csv").write_bytes(buyer.client.exports.focus(**days))
+        written = Counter(file.suffix[1:] for file in self.files.iterdir())
+        self.say(f"{self.files}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(written.items())))
 
     # how ---------------------------------------------------------------------------------------------------------
 
@@ -429,9 +462,11 @@ def _local(moment: datetime) -> str:
     return moment.astimezone(SHANGHAI).strftime("%Y-%m-%d %H:%M")
 
 
-def play(*, instance: Instance, trace: Trace, seed: int, say: Callable[[str], None] = print) -> dict[str, Any]:
+def play(
+    *, instance: Instance, trace: Trace, seed: int, say: Callable[[str], None] = print, files: Path | None = None
+) -> dict[str, Any]:
     """Start the instance a day before the window, play the day, stop it."""
-    day = Day(instance=instance, trace=trace, seed=seed, say=say)
+    day = Day(instance=instance, trace=trace, seed=seed, say=say, files=files)
     say(f"{len(trace.requests):,} requests, {day.total_tokens:,} standard tokens; starting an instance …")
     instance.set_clock(product=day.starts_at, speed=1.0)
     with instance.started():
@@ -447,6 +482,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--var", type=Path, default=Path("var/day"), help="the instance's folder, emptied first")
     parser.add_argument("--out", type=Path, help="write the figures and all document lines as JSON")
+    parser.add_argument(
+        "--files", type=Path, default=Path("build/day"), help="where the day's PDFs and FOCUS files go, emptied first"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the instance's data for a look afterwards")
     chosen = parser.parse_args(arguments)
     try:
@@ -462,7 +500,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         instance.remove()
     began = time.monotonic()
     try:
-        result = play(instance=instance, trace=trace, seed=chosen.seed)
+        shutil.rmtree(chosen.files, ignore_errors=True)
+        result = play(instance=instance, trace=trace, seed=chosen.seed, files=chosen.files)
     except (DayFailed, CiyuanError) as error:
         print(f"make day: {error}", file=sys.stderr)
         return 1
@@ -472,7 +511,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"the day took {time.monotonic() - began:.0f} s")
     if chosen.out:
         chosen.out.write_text(json.dumps(result, ensure_ascii=False, indent=1))
-    return 0 if result["audit_clean"] else 1
+    return 0 if result["audit_clean"] and result["rates_the_same"] else 1
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ from metering_ingest.domain.settlement import (
     difference,
     settle,
 )
+from metering_ingest.domain.settlement_inputs import inputs_of
 from metering_ingest.models import ContractSettlement, LateUsage, OverageMonth
 from providers.actions.scores import lock_scores, record_delivery
 from providers.models import Grade
@@ -239,6 +240,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             overage_micro=overage,
             overage_limit_micro=terms.overage_limit_micro,
             lines=[asdict(line) for line in result.lines],
+            inputs=inputs_of(*rate.args, **rate.keywords, terms=terms),
             escrow_micro=result.escrow_micro,
             from_bond_micro=earlier.from_bond_micro if earlier else 0,
             from_default_micro=earlier.from_default_micro if earlier else 0,

@@ -22,6 +22,7 @@ class ContractSettlement(models.Model):
     work_micro_st = models.BigIntegerField()
     overage_micro = models.BigIntegerField(default=0)
     lines = models.JSONField()
+    inputs = models.JSONField(null=True, help_text="What the lines were rated from; none before it was kept.")
     escrow_micro = models.BigIntegerField()
     overage_limit_micro = models.BigIntegerField(default=0, help_text="What usage beyond the lots might cost then.")
     from_bond_micro = models.BigIntegerField(default=0, help_text="What of its losses the provider's bond has borne.")
