@@ -117,6 +117,7 @@ CHANNEL_LAYERS = {
     },
 }
 CELERY_BROKER_URL = broker_url(REDIS_URL, 0)
+REQUESTS_PER_MINUTE = env.integer("CIYUAN_REQUESTS_PER_MINUTE", 600_000, least=6)  # of one organization, all keys
 MATCHING_WORKERS = env.integer("CIYUAN_MATCHING_WORKERS", 2, least=1)  # queues matching.0 … matching.N-1
 HEARTBEAT_FILE = env.text("CIYUAN_HEARTBEAT_FILE", "")  # touched by beat and by each worker that takes a heartbeat
 CELERY_VISIBILITY_SECONDS = env.integer("CIYUAN_VISIBILITY_SECONDS", 300, least=10)

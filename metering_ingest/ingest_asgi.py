@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 
 from core import clock, request_id
 from core.errors import Problem, Unauthenticated
+from core.rate_limit import limiter
 from identity.access import Actor
 from identity.auth import authenticate_key, cached_actor
 from metering_ingest import dialects
@@ -23,6 +24,7 @@ from metering_ingest.dialects.base import Reply
 from metering_ingest.domain.events import Decoded, MalformedBody
 from metering_ingest.ingest_body import BodyUnreadable, ClientGone, decompress, read_body
 from metering_ingest.ingest_workers import Workers, release, threads_wanted
+from metering_ingest.signatures import check_signature
 
 log = logging.getLogger(__name__)
 
@@ -108,15 +110,21 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 async def _answer(path: str, headers: dict[bytes, str], receive: Any) -> Reply:
     workers = _pool()
     access = await _meter(workers, headers)
+    if not limiter().take_held(access.organization_id):
+        await workers.run(limiter().take, access.organization_id)
     length = headers.get(b"content-length", "")
     body = await read_body(receive, declared=int(length) if length.isdigit() else None)
     dialect = dialects.of(path, headers.get(b"content-type", "").partition(";")[0].strip().lower())
     if dialect is None:
         raise MediaTypeUnknown(dialects.what_is_taken(path), field="Content-Type")
     encoding = headers.get(b"content-encoding", "").strip().lower()
+    signature = headers.get(b"ciyuan-signature", "")
     if len(body) <= UNPACK_HERE_BYTES and not encoding:
+        check_signature(access, signature, body)
         decoded = _decode(dialect, body, encoding)
     else:
+        if signature or access.must_sign:
+            await workers.run(check_signature, access, signature, body)
         decoded = await workers.run(_decode, dialect, body, encoding)
     results = await workers.store(access, decoded) if decoded.events else []
     return dialect.answer(decoded, results)
@@ -175,6 +183,8 @@ def _problem(
     if status is not None:
         body |= {"status": status, "code": "internal-error", "type": "urn:ciyuan:problem:internal-error",
                  "title": "Internal error"}  # fmt: skip
+    if "retry_after" in body:
+        headers = (*headers, (b"retry-after", str(body["retry_after"]).encode()))
     if body["status"] == 401:
         headers = (*headers, (b"www-authenticate", b"Bearer"))
     return Reply(body["status"], _encode(body), "application/problem+json", headers)

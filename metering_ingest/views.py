@@ -128,9 +128,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization at a glance: money, contracts that are served now or next, and how much of each is used."""
     now = clock.now()
     rows = contracts_readable(actor).select_related("grade", "market", "buyer", "provider")
-    current = list(
-        rows.filter(kind="spot", window_end__gt=now).order_by("window_start", "pk")[:50]
-    )
+    current = list(rows.filter(kind="spot", window_end__gt=now).order_by("window_start", "pk")[:50])
     used = page_queries.used_micro_st([contract.pk for contract in current])
     shown = [_Progress(contract, used.get(contract.pk, 0), now) for contract in current]
     day = queries.usage(actor, group_by=[], start=now - timedelta(days=1), end=now + timedelta(hours=1))

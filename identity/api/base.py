@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from core import clock
 from core.api.once import once
 from core.errors import BadRequest, NotFound, Unauthenticated
+from core.rate_limit import limiter
 from identity.access import Actor
 from identity.auth import authenticate_key
 from identity.models import Organization
@@ -88,6 +89,7 @@ class ApiView(APIView):
         self.now = clock.now()
         if isinstance(request.auth, Actor):
             self.actor = request.auth
+            limiter().take(self.actor.organization_id)
         scope = self.scopes.get(request.method or "")
         if scope is not None:
             if not hasattr(self, "actor"):

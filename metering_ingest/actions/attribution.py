@@ -46,6 +46,8 @@ class MeterAccess:
     provider_id: int | None
     grade_id: int | None
     grace: timedelta
+    public_key: bytes | None = None
+    must_sign: bool = False
 
 
 _meters: dict[int, tuple[float, MeterAccess]] = {}
@@ -84,17 +86,17 @@ def cached_access(meter_id: int) -> MeterAccess | None:
 def access_of(meter: Meter) -> MeterAccess:
     """Return a meter's access from its row."""
     deployment = meter.deployment
+    public_key = None if meter.public_key is None else bytes(meter.public_key)
     if deployment is None:
-        return MeterAccess(
-            MeterFacts(meter.pk, 0, _no_work), meter.role, meter.organization_id, None, None, timedelta()
-        )
+        facts = MeterFacts(meter.pk, 0, _no_work)
+        return MeterAccess(facts, meter.role, meter.organization_id, None, None, timedelta(), public_key)
     grade = deployment.grade
     work = partial(
         work_arrays, grade.model_card.standard_card(), cached_share_thousandths=grade.cached_share_thousandths
     )
     return MeterAccess(
         MeterFacts(meter.pk, deployment.pk, work), meter.role, meter.organization_id, deployment.provider_id, grade.pk,
-        timedelta(seconds=grade.grace_seconds),
+        timedelta(seconds=grade.grace_seconds), public_key, grade.signed_usage,
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ class GradeTerms:
     gate_closes_before_seconds: int = 900
     reference_price_nano: int | None = None
     meter_tolerance_thousandths: int = 20
+    signed_usage: bool = False
 
 
 def publish_grade(*, terms: GradeTerms, now: datetime, actor: Actor | None = None) -> tuple[Grade, bool]:
@@ -137,6 +138,7 @@ CHANGEABLE = (
     "gate_closes_before_seconds",
     "reference_price_nano",
     "meter_tolerance_thousandths",
+    "signed_usage",
     "status",
 )
 

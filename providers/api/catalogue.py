@@ -143,6 +143,7 @@ class RunningIn(StrictSerializer):
     gate_closes_before_seconds = serializers.IntegerField(required=False)
     reference_price = PriceField(required=False, allow_null=True)
     meter_tolerance_thousandths = serializers.IntegerField(required=False)
+    signed_usage = serializers.BooleanField(required=False)
 
 
 class GradeChangeIn(RunningIn):
@@ -201,6 +202,7 @@ class GradeOut(serializers.Serializer[Any]):
     reference_price = serializers.CharField(allow_null=True)
     reference_price_per_million = serializers.CharField(allow_null=True)
     meter_tolerance_thousandths = serializers.IntegerField()
+    signed_usage = serializers.BooleanField()
     status = serializers.CharField()
 
 
@@ -256,7 +258,7 @@ SAME = (
     "max_context_tokens", "max_output_tokens", "take_or_pay_thousandths", "cached_share_thousandths", "grace_seconds",
     "dispute_days",
     "mode", "margin_rule", "window_schedule", "call_opens_before_seconds", "call_closes_before_seconds",
-    "gate_closes_before_seconds", "meter_tolerance_thousandths", "status",
+    "gate_closes_before_seconds", "meter_tolerance_thousandths", "signed_usage", "status",
 )  # fmt: skip
 
 

@@ -153,6 +153,9 @@ class Grade(models.Model):
     meter_tolerance_thousandths = models.PositiveSmallIntegerField(
         default=20, help_text="How far apart the meters of an hour may be before the difference is held back."
     )
+    signed_usage = models.BooleanField(
+        default=False, help_text="Whether its meters must sign what they send with the key that they registered."
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
     created_at = models.DateTimeField()
 

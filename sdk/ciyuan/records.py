@@ -163,6 +163,7 @@ class Grade(Record):
     min_order: int
     reference_price: Decimal | None
     meter_tolerance_thousandths: int
+    signed_usage: bool
 
 
 class Deployment(Record):

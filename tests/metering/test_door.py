@@ -1,5 +1,6 @@
 """The usage door over HTTP: keys, limits, compression, results per event, attribution to contracts."""
 
+import base64
 import gzip
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,15 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
 
 from core import clock
+from core.rate_limit import Limiter
 from exchange.models import DeliveryContract
 from identity.auth import forget_cached_keys
 from identity.models import ApiKey
 from metering_ingest.actions import attribution, partitions
 from metering_ingest.actions.meters import close_meter, register_alias
 from metering_ingest.models import Meter, RejectedEvent, UsageEvent, UsageRollup
-from tests.given import NOW, given_deployment
+from providers.models import Grade
+from tests.given import NOW, given_api, given_deployment
 from tests.metering.conftest import event
 from tests.metering.given import Door, given_contract, given_market, given_meter, given_meter_key
 
@@ -210,3 +215,43 @@ def test_a_buyers_gateway_names_contracts_and_counts_apart(world: World) -> None
     )
     assert [r["status"] for r in answer.json()["results"]] == ["accepted", "rejected", "rejected"]
     assert found() == [("e-1", world.contract.pk)]
+
+
+def test_signed_usage(world: World) -> None:
+    """A signature must be right where there is one, and be there where the grade wants it."""
+    private = Ed25519PrivateKey.generate()
+
+    def sign(body: bytes, key: Ed25519PrivateKey = private) -> str:
+        return f"ed25519={base64.b64encode(key.sign(body)).decode()}"
+
+    body = msgspec.json.encode([world.event()])
+    signed = given_meter(world.deployment, public_key=private.public_key().public_bytes_raw())
+    door = Door(given_meter_key(signed))
+    assert door.post(body).json()["accepted"] == 1
+    for grade_wants_it in (False, True):
+        Grade.objects.update(signed_usage=grade_wants_it)
+        attribution.forget_cached_routes()
+        assert door.post(body, Ciyuan_Signature=sign(body)).json()["duplicate"] == 1
+        packed = gzip.compress(body)
+        assert door.post(packed, Content_Encoding="gzip", Ciyuan_Signature=sign(packed)).json()["duplicate"] == 1
+        for wrong in (sign(body + b" "), sign(body, Ed25519PrivateKey.generate()), "ed25519=", "ed25519=%%", "x"):
+            refused = door.post(body, Ciyuan_Signature=wrong)
+            assert (refused.status_code, refused.json()["code"]) == (401, "signature-invalid")
+    assert door.post(body).json()["code"] == "signature-missing"
+    assert world.door.post(body).json()["code"] == "no-public-key"
+
+
+def test_too_many_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door takes its permits from where the API does."""
+    few = Limiter(12, settings.CACHES["default"]["LOCATION"])
+    monkeypatch.setattr("metering_ingest.ingest_asgi.limiter", lambda: few)
+    monkeypatch.setattr("identity.api.base.limiter", lambda: few)
+    monkeypatch.setattr("core.rate_limit._window", lambda: 7)
+    assert world.door.post([world.event()]).status_code == 200
+    api = given_api(world.deployment.provider)
+    assert api.get("/v1/meters").status_code == 200
+    refused = world.door.post([world.event("e-2")])
+    assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert api.get("/v1/meters").status_code == 429
+    assert UsageEvent.objects.count() == 1
