@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import zstandard
 
 from core.money import LOT_TOKENS, format_price
 from exchange.actions.market_state import MarketState
-from exchange.domain.auction import Determination, determine_price
+from exchange.domain.auction import Determination
 from exchange.domain.orders import Kind
 from exchange.domain.sides import MARKET, Side
-from exchange.domain.uncross import Sealed, sealed, self_trades
+from exchange.domain.uncross import Sealed
 from exchange.models import AuctionBook, AuctionResult, Market
 from identity.actions.events import Event, emit_all
 
@@ -22,10 +23,11 @@ LARGE_SELLER_THOUSANDTHS = 400
 def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> AuctionResult:
     """Clear the call of a market whose lock is held, enter it into the journal and record the result."""
     reference = (market.reference_price_nano or 0) // market.tick_nano
-    sides = sealed(state.book, self_trades(state.book))
-    determined = determine_price(sides.bids, sides.asks, reference or None)
-    members = _Members.of(state, sides)
     state.enter(Kind.UNCROSS, now, price=reference)
+    cleared = state.book.cleared
+    assert cleared is not None, "an auction of one market is decided by its book"
+    sides, determined = cleared.sealed, cleared.determined
+    members = _Members.of(sides)
     tick = market.tick_nano
     result = AuctionResult(
         market=market,
@@ -80,19 +82,17 @@ class _Members:
         self.largest_seller_thousandths = largest_seller_thousandths
 
     @classmethod
-    def of(cls, state: MarketState, sides: Sealed) -> "_Members":
-        orders = state.settling.orders
-        offered: dict[int, int] = {}
-        for number, lots in zip(sides.ask_orders, sides.asks.lots.tolist(), strict=True):
-            owner = orders[number].owner
-            offered[owner] = offered.get(owner, 0) + lots
-        total = sum(offered.values())
-        buyers = {orders[number].owner for number in sides.bid_orders}
+    def of(cls, sides: Sealed) -> "_Members":
+        buyers = set(sides.bid_owners.tolist())
+        sellers, place = np.unique(sides.ask_owners, return_inverse=True)
+        offered = np.zeros(len(sellers), np.int64)
+        np.add.at(offered, place, sides.asks.lots)
+        total = int(offered.sum())
         return cls(
-            buyers | set(offered),
+            buyers | set(sellers.tolist()),
             len(buyers),
-            len(offered),
-            max(offered.values()) * 1_000 // total if total else 0,
+            len(sellers),
+            int(offered.max()) * 1_000 // total if total else 0,
         )
 
 

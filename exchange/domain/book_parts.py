@@ -7,9 +7,9 @@ no open lots; it stays in its queue, dead, until it comes to the front or the bo
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
 from exchange.domain.orders import ALL_OR_NONE, FOK, MINIMUM, TIME_IN_FORCE, Kind
@@ -21,6 +21,9 @@ Order: TypeAlias = list[Any]
 # Where an order is: in the queue of its price; among a call's market orders; with the conditional ones; with the stops;
 # outside, until the phase it waits for.
 QUEUED, MARKETS, CONDITIONAL, STOPPED, ASIDE = range(5)
+
+# An order that waits until it can have what it needs: key, age, a number that rises with each, and the order.
+Conditional: TypeAlias = tuple[int, int, int, Order]
 
 LIMIT: Final = int(Kind.LIMIT)
 NOWHERE: Final = 2**62  # a key behind every price
@@ -45,58 +48,82 @@ class Extra:
 
 
 class BookSide:
-    """One side. Keys are `-price` for buys and `price` for sells: the least is the best."""
+    """
+    One side. Keys are `-price` for buys and `price` for sells: the least is the best.
 
-    __slots__ = ("conditional", "heap", "levels", "markets", "stops")
+    Sorted lists, not heaps: a few thousand prices move in the time of one comparison in Python, and whoever looks
+    behind the best need not copy anything.
+    """
+
+    __slots__ = ("_arrivals", "conditional", "keys", "levels", "markets", "stops")
 
     def __init__(self) -> None:
         self.levels: dict[int, deque[Order]] = {}  # the queue of each price, dead orders among them
-        self.heap: list[int] = []  # the keys of `levels`
+        self.keys: list[int] = []  # the keys of `levels`, sorted
         self.markets: list[Order] = []  # in time order, dead ones among them; only during a call
-        self.conditional: list[Order] = []  # by key, then time
+        self.conditional: list[Conditional] = []  # sorted by key, then time
         self.stops: list[tuple[int, int, int]] = []  # heap of (key, age, number), stale ones among them
+        self._arrivals = 0
 
     def queue(self, key: int) -> deque[Order]:
         """Return the queue of a key, made if need be."""
         queue = self.levels.get(key)
         if queue is None:
             queue = self.levels[key] = deque()
-            heappush(self.heap, key)
+            insort(self.keys, key)
         return queue
 
     def best(self) -> int:
         """Return the key of the best firm order, or NOWHERE. Drops dead orders and empty queues on the way to it."""
-        heap, levels = self.heap, self.levels
-        while heap:
-            key = heap[0]
+        keys, levels = self.keys, self.levels
+        while keys:
+            key = keys[0]
             queue = levels[key]
             while queue:
                 if queue[0][OPEN]:
                     return key
                 queue.popleft()
-            del levels[heappop(heap)]
+            del levels[key], keys[0]
         return NOWHERE
 
+    def best_of_all(self) -> int:
+        """Return the key of the best order, firm or conditional, or NOWHERE."""
+        best = self.best()
+        return min(best, self.conditional[0][0]) if self.conditional else best
+
     def in_order(self) -> Iterator[tuple[int, deque[Order]]]:
-        """Yield key and queue of each price that has an open firm order, the best first."""
-        heap = self.heap.copy()
-        while heap:
-            key = heappop(heap)
-            queue = self.levels[key]
-            if any(order[OPEN] for order in queue):
+        """Yield key and queue of each price that has an open firm order, best first. The book must stay as it is."""
+        levels = self.levels
+        for key in self.keys:
+            queue = levels[key]
+            if queue and (queue[0][OPEN] or any(order[OPEN] for order in queue)):
                 yield key, queue
 
     def walk(self) -> Iterator[tuple[int, Iterable[Order]]]:
         """Yield key and orders by priority: of a price the queue first, then the conditional orders. Dead ones too."""
-        waiting = [(key_of(order), order) for order in self.conditional]
-        place = 0
+        conditional = iter(self.conditional)
+        waiting = next(conditional, None)
         for key, queue in self.in_order():
-            while place < len(waiting) and waiting[place][0] < key:
-                yield waiting[place][0], (waiting[place][1],)
-                place += 1
+            while waiting is not None and waiting[0] < key:
+                yield waiting[0], (waiting[3],)
+                waiting = next(conditional, None)
             yield key, queue
-        for key, order in waiting[place:]:
-            yield key, (order,)
+        while waiting is not None:
+            yield waiting[0], (waiting[3],)
+            waiting = next(conditional, None)
+
+    def put_conditional(self, order: Order) -> None:
+        """Put an order among the conditional ones of its key, behind those that are as old."""
+        self._arrivals += 1
+        insort(self.conditional, (key_of(order), order[AGE], self._arrivals, order))
+
+    def drop_conditional(self, order: Order) -> None:
+        """Take an order out from among the conditional ones."""
+        held = self.conditional
+        place = bisect_left(held, (key_of(order), order[AGE]))
+        while held[place][3] is not order:
+            place += 1
+        del held[place]
 
     def tidy(self) -> None:
         """Forget dead orders, and the queues that hold nothing else."""
@@ -106,7 +133,7 @@ class BookSide:
             queue.extend(alive)
             if not alive:
                 del self.levels[key]
-        self.heap[:] = sorted(self.levels)
+        self.keys[:] = sorted(self.levels)
 
 
 def key_of(order: Order) -> int:

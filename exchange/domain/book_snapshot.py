@@ -60,7 +60,7 @@ def in_canonical_order(book: Matching) -> Iterator[Order]:
         for _, queue in side.in_order():
             yield from (order for order in queue if order[OPEN])
         yield from (order for order in side.markets if order[OPEN])
-        yield from side.conditional
+        yield from (order for _, _, _, order in side.conditional)
         yield from sorted(stopped[number], key=lambda one: (_stop_key(one), one[AGE], one[NUMBER]))
         yield from sorted(outside[number], key=lambda one: (one[AGE], one[NUMBER]))
 
@@ -109,7 +109,7 @@ def _put_back(book: Matching, order: Order) -> None:
     elif place == MARKETS:
         own.markets.append(order)
     elif place == CONDITIONAL:
-        own.conditional.append(order)
+        own.put_conditional(order)
     elif place == STOPPED:
         heappush(own.stops, (_stop_key(order), order[AGE], order[NUMBER]))
     if extra is not None and extra.expires_ns:

@@ -1,12 +1,11 @@
 """
-How orders meet: the part of the book that matches, queues and lets go. `exchange.domain.book` says by what rules.
+How orders meet: the part of the book that matches. `exchange.domain.book` says by what rules.
 
 Everything here works on an order that a command has already found sound.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from heapq import heappop, heappush
 from itertools import chain
 from typing import Final
@@ -19,7 +18,6 @@ from exchange.domain.book_parts import (
     EXTRA,
     FLAGS,
     LIMIT,
-    MARKETS,
     NOWHERE,
     NUMBER,
     OPEN,
@@ -31,7 +29,6 @@ from exchange.domain.book_parts import (
     BookSide,
     Order,
     group_of,
-    key_of,
     kind_of,
     needs,
     shown_of,
@@ -52,50 +49,28 @@ from exchange.domain.orders import (
     STP_OLDEST,
     TIME_IN_FORCE,
     EventRow,
-    Kind,
-    MarketTerms,
-    Phase,
-    Reason,
+)
+from exchange.domain.resting import (
+    CALL,
+    CONTINUOUS,
+    FILL,
+    MARKET,
+    PHASE,
+    REDUCED,
+    SELF_TRADE,
+    STOP,
+    STOP_LIMIT,
+    TRIGGERED,
+    UNFILLED,
+    WOULD_TAKE,
+    Resting,
 )
 
-# Plain integers: on Python 3.11 reaching for an enum's member costs as much as a third of a cancel.
-MARKET: Final = int(Kind.MARKET)
-STOP: Final = int(Kind.STOP)
-STOP_LIMIT: Final = int(Kind.STOP_LIMIT)
-ACCEPTED, REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED, REFRESHED, PHASE, UNCROSSED, HALTED = map(
-    int, o.Event
-)
-CALL: Final = int(Phase.CALL)
-CONTINUOUS: Final = int(Phase.CONTINUOUS)
-UNFILLED: Final = int(Reason.UNFILLED)
-WOULD_TAKE: Final = int(Reason.WOULD_TAKE)
-SELF_TRADE: Final = int(Reason.SELF_TRADE)
 NEEDY: Final = ALL_OR_NONE | MINIMUM | FOK  # FOK's bit is GTD's too: a first look only
-TIDY_LEAST: Final = 8192
-TIDY_PER_LEVEL: Final = 8  # looking at a queue costs as much as this many orders
 
 
-class Matching:
-    """The state of one market's book, and what can happen to an order in it."""
-
-    def __init__(self, terms: MarketTerms = MarketTerms(), phase: int = Phase.SCHEDULED) -> None:  # noqa: B008 (frozen)
-        self.terms = terms
-        self.phase = int(phase)
-        self.halted = False
-        self.last = 0
-        self.reference = 0
-        self.sequence = 0
-        self.orders: dict[int, Order] = {}
-        self.bids = BookSide()
-        self.asks = BookSide()
-        self.sides = (self.bids, self.asks)
-        self.expiries: list[tuple[int, int]] = []  # heap of (time, number), stale ones among them
-        self.conditionals = 0
-        self.until_tidy = TIDY_LEAST
-        self._cap, self._least, self._most = terms.cap, terms.minimum_lots, terms.maximum_lots
-        self._low = self._high = 0
-        self._collared = bool(terms.static_collar or terms.dynamic_collar)
-        self._set_collars()
+class Matching(Resting):
+    """What can happen to an order that trades."""
 
     def _place(self, order: Order, events: list[EventRow]) -> None:
         """Bring an order with open lots, which is nowhere yet, to where it belongs in the present phase."""
@@ -137,16 +112,15 @@ class Matching:
         price = price or self._protection(side)
         limit = -price if side else price
         orders, other = self.orders, self.sides[1 - side]
-        heap, levels, conditional = other.heap, other.levels, other.conditional
+        keys, levels, conditional = other.keys, other.levels, other.conditional
         stp = flags & STP
         group = group_of(taker) if stp else 0
         passed = 0  # conditional orders that need more than the taker has; it only gets smaller
         while open_lots:
-            key = heap[0] if heap else NOWHERE
+            key = keys[0] if keys else NOWHERE
             lone = None
-            if conditional and passed < len(conditional) and key_of(conditional[passed]) < key:
-                lone = conditional[passed]
-                key = key_of(lone)
+            if conditional and passed < len(conditional) and conditional[passed][0] < key:
+                key, _, _, lone = conditional[passed]
             if key > limit:
                 break
             if lone is None:
@@ -154,7 +128,7 @@ class Matching:
                 while queue and not queue[0][OPEN]:
                     queue.popleft()
                 if not queue:
-                    del levels[heappop(heap)]
+                    del levels[key], keys[0]
                     continue
             elif needs(lone) > open_lots and not (stp and group_of(lone) == group):
                 passed += 1
@@ -271,8 +245,11 @@ class Matching:
 
     def _follow_up(self, events: list[EventRow]) -> None:
         """Try conditional orders again and release triggered stops until nothing more follows from the command."""
+        bids, asks = self.bids, self.asks
         while self.phase == CONTINUOUS and not self.halted:
-            if self.conditionals and self._try_conditional(events):
+            if (bids.conditional and self._try_conditional(bids, asks, events)) or (
+                asks.conditional and self._try_conditional(asks, bids, events)
+            ):
                 continue
             wave = self._triggered()
             if not wave:
@@ -286,34 +263,34 @@ class Matching:
                 if order[OPEN]:
                     self._place(order, events)
 
-    def _try_conditional(self, events: list[EventRow]) -> bool:
-        """Let the first conditional order that can have what it needs take it; say whether there was one."""
-        for own, other in (self.sides, self.sides[::-1]):
-            best = other.best()
-            if other.conditional:
-                best = min(best, key_of(other.conditional[0]))
-            for order in own.conditional:
-                if -key_of(order) < best:
-                    break
-                need = needs(order)
-                if self._reach(order, need) >= need:
-                    self._take(self._detach(order), events)
-                    return True
+    def _try_conditional(self, own: BookSide, other: BookSide, events: list[EventRow]) -> bool:
+        """Let the first conditional order of a side that can have what it needs take it; say whether there was one."""
+        nearest = -own.conditional[0][0]
+        if not (other.keys and other.keys[0] <= nearest) and not (
+            other.conditional and other.conditional[0][0] <= nearest
+        ):
+            return False  # not even a dead order stands within the limit of the best
+        best = other.best_of_all()
+        for key, _, _, order in own.conditional:
+            if -key < best:
+                break
+            need = needs(order)
+            if self._reach(order, need) >= need:
+                self._take(self._detach(order), events)
+                return True
         return False
 
     def _triggered(self) -> list[Order]:
         """Take out and return the stops that the last price triggers, in the order in which they go."""
         wave: list[Order] = []
-        if not self.last:
-            return wave
-        for side in self.sides:
-            reached = -self.last if side is self.asks else self.last
-            while side.stops and side.stops[0][0] <= reached:
-                _, age, number = heappop(side.stops)
-                order = self.orders.get(number)
-                if order and order[AGE] == age and order[EXTRA] and order[EXTRA].place == STOPPED:
-                    order[EXTRA].place = ASIDE
-                    wave.append(order)
+        if self.last:
+            for stops, reached in ((self.bids.stops, self.last), (self.asks.stops, -self.last)):
+                while stops and stops[0][0] <= reached:
+                    _, age, number = heappop(stops)
+                    order = self.orders.get(number)
+                    if order and order[AGE] == age and order[EXTRA] and order[EXTRA].place == STOPPED:
+                        order[EXTRA].place = ASIDE
+                        wave.append(order)
         return wave
 
     def _begin_volatility_call(self, price: int, events: list[EventRow]) -> None:
@@ -333,108 +310,3 @@ class Matching:
             self._end(order, WOULD_TAKE, events)
         else:
             self._place(order, events)
-
-    def _set_collars(self) -> None:
-        """Set the prices between which the next command may trade."""
-        low, high = 0, NOWHERE
-        terms = self.terms
-        for reference, thousandths in ((self.reference, terms.static_collar), (self.last, terms.dynamic_collar)):
-            if reference and thousandths:
-                distance = max(1, reference * thousandths // 1000)
-                low, high = max(low, reference - distance), min(high, reference + distance)
-        self._low, self._high = low, high
-
-    # --- where orders are ---------------------------------------------------------------------------------------------
-
-    def _rest(self, order: Order) -> None:
-        """Put an order into its side: last in its level's queue, or where orders without a firm price wait."""
-        self.orders[order[NUMBER]] = order
-        side, extra = self.sides[order[SIDE]], order[EXTRA]
-        if extra is not None:
-            if order[FLAGS] & (ALL_OR_NONE | MINIMUM):
-                extra.place = CONDITIONAL
-                insort(side.conditional, order, key=lambda one: (key_of(one), one[AGE]))
-                self.conditionals += 1
-                return
-            if not order[PRICE]:
-                extra.place = MARKETS
-                side.markets.append(order)
-                return
-            extra.place = QUEUED
-            if extra.display:
-                extra.shown = min(extra.display, order[OPEN])
-        side.queue(key_of(order)).append(order)
-
-    def _put_aside(self, order: Order) -> None:
-        self.orders[order[NUMBER]] = order
-        order[EXTRA].place = ASIDE
-
-    def _detach(self, order: Order) -> Order:
-        """
-        Take an order out of the part of the book that holds it, and return it, now nowhere but in `orders`.
-
-        What is returned is a copy: the original stays behind dead, as searching a queue for it would take long.
-        """
-        alive = order.copy()
-        order[OPEN] = 0
-        self._leave(order)
-        self.orders[alive[NUMBER]] = alive
-        if alive[EXTRA] is not None:
-            alive[EXTRA].place = ASIDE
-        return alive
-
-    def _end(self, order: Order, reason: int, events: list[EventRow], event: int = CANCELLED) -> None:
-        """End an order, wherever it is or if it is the taker."""
-        events.append((event, order[NUMBER], order[OWNER], order[PRICE], order[OPEN], reason))
-        order[OPEN] = 0
-        self._leave(order)
-
-    def _shrink(self, order: Order, lots: int) -> None:
-        """Take open lots off an order without a trade, hidden ones first. At zero it leaves the book."""
-        order[OPEN] -= lots
-        extra = order[EXTRA]
-        if extra is not None:
-            extra.shown = min(extra.shown, order[OPEN])
-        if not order[OPEN]:
-            self._leave(order)
-
-    def _fill(self, order: Order, lots: int, events: list[EventRow]) -> None:
-        """Take traded lots off a resting order, shown ones first, and show the next tip when one is used up."""
-        order[OPEN] -= lots
-        extra = order[EXTRA]
-        if not order[OPEN]:
-            self._leave(order)
-        elif extra is not None and extra.display:
-            extra.shown = max(0, extra.shown - lots)
-            if not extra.shown:
-                self._rest(self._detach(order))
-                events.append((REFRESHED, order[NUMBER], order[OWNER], order[PRICE], extra.shown, 0))
-
-    def _leave(self, order: Order) -> None:
-        """Forget an order that has no open lots. In a queue or heap it stays behind, dead, until it is met."""
-        self.orders.pop(order[NUMBER], None)
-        extra = order[EXTRA]
-        if extra is not None and extra.place == CONDITIONAL:
-            self._drop_conditional(order)
-        self.until_tidy -= 1
-
-    def tidy(self) -> None:
-        """Forget dead orders. Done after as many have died as this looks at, so that it costs each of them the same."""
-        levels = len(self.bids.levels) + len(self.asks.levels)
-        self.until_tidy = len(self.orders) + TIDY_PER_LEVEL * levels + TIDY_LEAST
-        self.bids.tidy()
-        self.asks.tidy()
-
-    def _drop_conditional(self, order: Order) -> None:
-        held = self.sides[order[SIDE]].conditional
-        held.pop(next(place for place, one in enumerate(held) if one is order))
-        self.conditionals -= 1
-
-    def settle_in(self) -> None:
-        """Derive what is derived, after the orders were put back from a snapshot."""
-        self.conditionals = len(self.bids.conditional) + len(self.asks.conditional)
-        self._set_collars()
-
-    def _by_age(self) -> list[Order]:
-        """Return all open orders, the oldest first: the order in which anything happens to many at once."""
-        return sorted(self.orders.values(), key=lambda order: (order[AGE], order[NUMBER]))

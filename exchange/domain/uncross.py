@@ -21,6 +21,7 @@ from exchange.domain.book_parts import (
     FLAGS,
     NUMBER,
     OPEN,
+    OWNER,
     PRICE,
     SIDE,
     BookSide,
@@ -32,7 +33,7 @@ from exchange.domain.book_parts import (
 from exchange.domain.matching import Matching
 from exchange.domain.orders import BUY, SELL, STP
 from exchange.domain.self_trades import GroupOrder, SelfTradeMode, prevent_self_trades
-from exchange.domain.sides import MARKET, Side
+from exchange.domain.sides import MARKET, Int64, Side
 
 MODES = tuple(SelfTradeMode(name) for name in ("none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"))
 
@@ -46,12 +47,25 @@ class Trade(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """Both sides of a call as the auction sees them; `bid_orders[i]` is the number of the order at place i."""
+    """
+    Both sides of a call as the auction sees them; `bid_orders[i]` is the number of the order at place i of the bids,
+    `bid_owners[i]` its owner's.
+    """
 
     bids: Side
     asks: Side
     bid_orders: list[int]
     ask_orders: list[int]
+    bid_owners: Int64
+    ask_owners: Int64
+
+
+class Cleared(NamedTuple):
+    """What an auction over one book was decided from, and what came of it."""
+
+    sealed: Sealed
+    determined: Determination
+    trades: list[Trade]
 
 
 def gathered(side: BookSide) -> Iterator[Order]:
@@ -63,20 +77,13 @@ def gathered(side: BookSide) -> Iterator[Order]:
 
 def self_trades(book: Matching) -> dict[int, int]:
     """Return the lots to take out of each order so that no control group can trade with itself."""
-    buys: dict[int, int] = {}  # group: best key, of those that have both sides
-    sells: dict[int, int] = {}
-    careful: set[int] = set()
-    members = [*gathered(book.bids), *gathered(book.asks)]
-    for order in members:
-        group, best = group_of(order), sells if order[SIDE] else buys
-        key = _tick(order) if order[SIDE] else -_tick(order)
-        best[group] = min(best.get(group, key), key)
-        if order[FLAGS] & STP:
-            careful.add(group)
-    crossing = {group for group in careful if group in buys and group in sells and sells[group] <= -buys[group]}
+    best_buys, best_sells = _best_by_group(book.bids), _best_by_group(book.asks)
+    crossing = {group for group, key in best_buys.items() if group in best_sells and best_sells[group] <= -key}
     if not crossing:
         return {}
-    members = sorted((one for one in members if group_of(one) in crossing), key=lambda one: (one[AGE], one[NUMBER]))
+    members = [one for one in (*gathered(book.bids), *gathered(book.asks)) if group_of(one) in crossing]
+    careful = {group_of(one) for one in members if one[FLAGS] & STP}
+    members = sorted((one for one in members if group_of(one) in careful), key=lambda one: (one[AGE], one[NUMBER]))
     candidates = [
         GroupOrder(one[NUMBER], group_of(one), one[SIDE] == BUY, _tick(one), one[OPEN], age, mode)
         for age, one, mode in ((age, one, MODES[(one[FLAGS] & STP) >> 8]) for age, one in enumerate(members))
@@ -89,27 +96,45 @@ def self_trades(book: Matching) -> dict[int, int]:
     }
 
 
+def _best_by_group(side: BookSide) -> dict[int, int]:
+    """Return the best key of each control group: that of its first order by priority."""
+    best: dict[int, int] = {}
+    for order in gathered(side):
+        group = order[OWNER] if order[EXTRA] is None else group_of(order)
+        if group not in best:
+            best[group] = _tick(order) if order[SIDE] else -_tick(order)
+    return best
+
+
 def sealed(book: Matching, without: dict[int, int]) -> Sealed:
     """Return the sides of the book less what self-trade prevention takes (`without`), and less conditional orders."""
-    sides, numbers = [], []
-    for own in book.sides:
-        members = [(one, one[OPEN] - without.get(one[NUMBER], 0)) for one in gathered(own)]
-        members = [(one, lots) for one, lots in members if lots]
-        table = np.array([(_tick(one), lots, min(shown_of(one), lots)) for one, lots in members], dtype=np.int64)
-        ticks, lots, shown = np.ascontiguousarray(table.reshape(-1, 3).T)
-        sides.append(Side(ticks, lots, None if np.array_equal(lots, shown) else shown))
-        numbers.append([one[NUMBER] for one, _ in members])
-    return Sealed(sides[BUY], sides[SELL], numbers[BUY], numbers[SELL])
+    sides, numbers, owners = [], [], []
+    for own, market in ((book.bids, MARKET), (book.asks, -MARKET)):
+        members = list(gathered(own))
+        if without:
+            members = [one for one in members if one[OPEN] > without.get(one[NUMBER], 0)]
+        lots = np.array([one[OPEN] for one in members], np.int64)
+        for place, one in enumerate(members) if without else ():
+            lots[place] -= without.get(one[NUMBER], 0)
+        prices = np.array([one[PRICE] for one in members], np.int64)
+        shown = None
+        if any(one[EXTRA] is not None and one[EXTRA].display for one in members):
+            shown = np.minimum(np.array([shown_of(one) for one in members], np.int64), lots)
+        sides.append(Side(np.where(prices, prices, market), lots, shown))
+        numbers.append([one[NUMBER] for one in members])
+        owners.append(np.array([one[OWNER] for one in members], np.int64))
+    return Sealed(sides[BUY], sides[SELL], numbers[BUY], numbers[SELL], owners[BUY], owners[SELL])
 
 
-def decide(book: Matching, without: dict[int, int], reference: int) -> tuple[Determination, list[Trade]]:
+def decide(book: Matching, without: dict[int, int], reference: int) -> Cleared:
     """Determine price and trades of an auction over this book alone. `reference` 0 is none."""
-    bids, asks, bid_orders, ask_orders = sealed(book, without)
+    sides = sealed(book, without)
     margin = Margin.PRO_RATA if book.terms.pro_rata else Margin.TIME
-    clearing = clear(bids, asks, reference or None, margin=margin)
-    pairs = pair(bids, asks, clearing.bid_fills, clearing.ask_fills)
-    rows = zip(pairs.bid.tolist(), pairs.ask.tolist(), pairs.lots.tolist(), strict=True)
-    return clearing.price, [Trade(bid_orders[bid], ask_orders[ask], lots) for bid, ask, lots in rows]
+    clearing = clear(sides.bids, sides.asks, reference or None, margin=margin)
+    pairs = pair(sides.bids, sides.asks, clearing.bid_fills, clearing.ask_fills)
+    buys, sells = np.array(sides.bid_orders, np.int64)[pairs.bid], np.array(sides.ask_orders, np.int64)[pairs.ask]
+    trades = [*map(Trade, buys.tolist(), sells.tolist(), pairs.lots.tolist())]
+    return Cleared(sides, clearing.price, trades)
 
 
 def match_up(
