@@ -12,7 +12,7 @@ from exchange import queries
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import replay_market, stored_trades_digest
 from exchange.domain.commands import unpack
-from exchange.domain.settling import TradeRow
+from exchange.domain.facts import TradeRow
 from exchange.models import CommandQueue, Market
 
 

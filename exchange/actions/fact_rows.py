@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from struct import Struct
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, microseconds
 from exchange.actions.market_state import Entry
-from exchange.domain.settling import OrderEventRow, TradeRow
+from exchange.domain.facts import AuctionTrades, OrderEventRow, TradeRow
 from exchange.models.journal import NUMBER_MASK, entry_id
 
 # Each field is its length as int32 (−1 for null), then its bytes.
@@ -19,6 +21,17 @@ _TRADES = (
     " aggressor, occurred_at"
 )
 _TRADE = Struct("!h iq iq iq iq i16s i16s iq iq iq ih iq")
+_TRADE_RECORD = np.dtype([
+    ("fields", ">i2"),
+    *(
+        field
+        for name, type_ in (
+            ("id", ">i8"), ("sequence", ">i8"), ("buyer", ">i8"), ("seller", ">i8"), ("buy", "V16"), ("sell", "V16"),
+            ("tokens", ">i8"), ("price", ">i8"), ("bond", ">i8"), ("aggressor", ">i2"), ("at", ">i8"),
+        )
+        for field in ((f"{name}_length", ">i4"), (name, type_))
+    ),
+])  # fmt: skip
 _ORDER_EVENTS = "order_id, entry_id, kind, reason, quantity_tokens, price_nano, occurred_at"
 _ORDER_EVENT = Struct("!h i16s iq ih ih iq iq iq")
 _LENGTH = Struct("!i").pack
@@ -86,6 +99,29 @@ def store_trades(trades: Sequence[TradeRow], times: dict[int, int]) -> None:
         for id_, sequence, buyer, seller, buy, sell, tokens, price, bond, aggressor in trades
     ]
     copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
+
+
+def store_auction(trades: AuctionTrades, times: dict[int, int]) -> None:
+    """Insert an auction's trades, encoded as records of numpy."""
+    columns: dict[str, Any] = {
+        "id": trades.ids,
+        "sequence": trades.sequence,
+        "buyer": trades.members[trades.buyer],
+        "seller": trades.members[trades.seller],
+        "buy": trades.buy_orders[trades.buy],
+        "sell": trades.sell_orders[trades.sell],
+        "tokens": trades.quantity_tokens,
+        "price": trades.price_nano,
+        "bond": trades.bond_micro,
+        "aggressor": 0,
+        "at": times[trades.sequence],
+    }
+    rows = np.zeros(len(trades), _TRADE_RECORD)
+    rows["fields"] = len(columns)
+    for name, values in columns.items():
+        rows[name] = values
+        rows[f"{name}_length"] = _TRADE_RECORD[name].itemsize
+    copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, rows.tobytes(), BINARY_TRAILER)))
 
 
 def store_order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -> None:

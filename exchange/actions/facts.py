@@ -10,8 +10,8 @@ from billing.domain.postings import Posting
 from exchange.actions import fact_rows, frames
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
+from exchange.domain.facts import PositionChange
 from exchange.domain.orders import Kind
-from exchange.domain.settling import PositionChange
 from exchange.models import Market
 
 HASH_EVERY, SNAPSHOT_EVERY = 100_000, 200_000
@@ -36,7 +36,9 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
         return 0
     fact_rows.store_journal(market.pk, entries, state_hash)
     times = fact_rows.times_of(entries)
-    fact_rows.store_trades(facts.trades, times)
+    fact_rows.store_trades(facts.single_trades, times)
+    for auction in facts.auctions:
+        fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
     if entries:
         frames.record(market, state, facts.trades, prev_sequence=market.last_sequence)
@@ -44,7 +46,7 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)
     market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "volatility_call_until"])
-    ledger.post_all([*facts.postings, *postings], now=now)
+    ledger.post_all([*facts.postings, *postings], now=now, bulks=facts.bulks)
     return len(entries)
 
 

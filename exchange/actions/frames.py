@@ -14,11 +14,11 @@ from django.db import connection
 from core.live import publish_on_commit
 from core.money import LOT_TOKENS
 from exchange.actions.market_state import MarketState
+from exchange.domain.facts import TradeRow
 from exchange.domain.frames import Frame, Indicative, Statistics, TradeTick, Uncrossed, pack, pack_rows, unpack
-from exchange.domain.matching import FILL, PHASE, UNCROSSED
 from exchange.domain.orders import Phase
 from exchange.domain.public_book import whole
-from exchange.domain.settling import TradeRow
+from exchange.domain.resting import FILL, PHASE, UNCROSSED
 from exchange.domain.times import to_ns
 from exchange.domain.uncross import indicative
 from exchange.models import Market, MarketFrame

@@ -20,10 +20,11 @@ from core.money import LOT_TOKENS
 from exchange.actions.command_rows import queued_command
 from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
+from exchange.domain.facts import Facts
 from exchange.domain.frames import Statistics
 from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase
 from exchange.domain.public_book import Published
-from exchange.domain.settling import Facts, Settling
+from exchange.domain.settling import Settling
 from exchange.domain.times import from_ns, to_ns
 from exchange.models import BookSnapshot, Command, JournalEntry, Market
 from exchange.models.journal import entry_id, id_range

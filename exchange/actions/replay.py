@@ -9,7 +9,7 @@ import msgspec
 
 from core.transactions import assert_in_transaction
 from exchange.actions.market_state import MarketState, empty_state, journal, load_snapshot, replay, snapshot_content
-from exchange.domain.settling import TradeRow
+from exchange.domain.facts import TradeRow
 from exchange.models import BookSnapshot, Market
 
 

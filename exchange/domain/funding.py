@@ -23,13 +23,10 @@ class Funding:
     bond_thousandths: int = 0
     bonded_done_tokens: int = 0
 
-    def take_buy(self, quantity_tokens: int, price_nano: int) -> tuple[int, int]:
-        """Fill a part of a buy: return what it pays and what of the hold it no longer needs, in micro-yuan."""
+    def take_buy(self, quantity_tokens: int, price_nano: int) -> int:
+        """Fill a part of a buy; return what of its hold is free then, beyond quantity × price, in micro-yuan."""
         self.open_tokens -= quantity_tokens
-        return (
-            quantity_tokens * price_nano // 1_000,
-            quantity_tokens * (self.hold_price_nano - price_nano) // 1_000,
-        )
+        return quantity_tokens * (self.hold_price_nano - price_nano) // 1_000
 
     def take_sell(self, quantity_tokens: int) -> int:
         """Fill a part of a sell: return what goes from the hold to the seller's bond, in micro-yuan."""

@@ -19,7 +19,8 @@ from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from exchange.domain.book_parts import EXTRA, MARKETS, NUMBER, OPEN, PRICE, QUEUED, SIDE, Order, shown_of
-from exchange.domain.matching import (
+from exchange.domain.orders import BUY, SELL, EventRow
+from exchange.domain.resting import (
     ACCEPTED,
     CANCELLED,
     FILL,
@@ -29,7 +30,6 @@ from exchange.domain.matching import (
     TRIGGERED,
     Matching,
 )
-from exchange.domain.orders import BUY, SELL, EventRow
 
 Row: TypeAlias = tuple[int, int, int, int]
 CHECKED_LEVELS = 10

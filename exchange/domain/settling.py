@@ -5,12 +5,9 @@ Pure, and deterministic like the book: replaying the journal through it gives th
 live order, who it belongs to and what it holds; the book knows orders by number, the rows by id; here they meet.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,14 +16,21 @@ from billing.domain import accounts
 from billing.domain.postings import Posting, Stage
 from core.ids import uuid_of
 from core.money import LOT_TOKENS
+from exchange.domain.auction_settling import settle_fills
 from exchange.domain.commands import QueuedCommand
+from exchange.domain.facts import Facts, HoldUse, LiveOrder, OrderEventRow, Payment, TradeRow, pay_auction, pay_singles
 from exchange.domain.funding import Funding
 from exchange.domain.orders import SELL, Event, EventRow, Maker
 from exchange.domain.times import to_ns
 
-REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED = map(
-    int, (Event.REFUSED, Event.FILL, Event.CANCELLED, Event.EXPIRED, Event.REDUCED, Event.REPLACED, Event.TRIGGERED)
-)
+REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED, UNCROSSED = map(
+    int,
+    (
+        Event.REFUSED, Event.FILL, Event.CANCELLED, Event.EXPIRED, Event.REDUCED, Event.REPLACED, Event.TRIGGERED,
+        Event.UNCROSSED,
+    ),
+)  # fmt: skip
+ENOUGH_FOR_COLUMNS = 200  # fills of an auction; below, arrays cost more than they save
 POST, PENDING, RELEASE = Stage.POST, Stage.PENDING, Stage.RELEASE
 NUMBER_BITS = 32
 REDUCTION = 1 << 40  # marks the number of a hold's use as that of a reduction, not of an order
@@ -35,13 +39,12 @@ AGGRESSORS = {int(Maker.BUY): 2, int(Maker.SELL): 1, int(Maker.NEITHER): 0}  # t
 
 class Movement(IntEnum):
     """
-    Which of a market's movements a transfer is.
+    Which of a market's movements a transfer is, but for what trades pay: `exchange.domain.facts` names those.
 
     A transfer's id is 48 bits of milliseconds, then what moved, the market and a number in it, as UUIDv8: facts alone,
     so that repeating a movement meets its own id, and growing with time, like all ids here.
     """
 
-    TRADE = 1
     BOND = 2
     END = 3
     REDUCE = 4
@@ -49,81 +52,6 @@ class Movement(IntEnum):
     EXTRA = 6
     REHOLD = 7
     REFUSED = 8
-
-
-@dataclass(slots=True)
-class LiveOrder:
-    """An order that the book has, as money sees it."""
-
-    id: bytes
-    owner: int
-    selling: bool
-    funding: Funding
-    filled_tokens: int = 0
-    reduced_tokens: int = 0
-
-
-class TradeRow(NamedTuple):
-    """A trade as it is stored; ids of orders are the 16 bytes of their UUIDs, as everywhere here."""
-
-    id: int
-    sequence: int
-    buyer_id: int
-    seller_id: int
-    buy_order: bytes
-    sell_order: bytes
-    quantity_tokens: int
-    price_nano: int
-    bond_micro: int
-    aggressor: int
-
-
-class OrderEventRow(NamedTuple):
-    """What happened to an order besides trading."""
-
-    order: bytes
-    entry_id: int
-    kind: int
-    reason: int
-    quantity_tokens: int
-    price_nano: int
-
-
-@dataclass(slots=True)
-class PositionChange:
-    """What a drain does to a member's position in the market."""
-
-    position_tokens: int = 0
-    open_sell_tokens: int = 0
-
-
-@dataclass(slots=True)
-class HoldUse:
-    """What a number of journal entries took from a hold in one way: the sum, and the number that names it."""
-
-    hold_id: bytes
-    owner: int
-    selling: bool
-    number: int
-    amount_micro: int = 0
-
-
-@dataclass(slots=True)
-class Facts:
-    """
-    What came of a number of journal entries.
-
-    Every trade pays by a transfer of its own. What ended orders release and what sales put into bonds is summed by hold
-    (`order_events` and the trades' `bond_micro` have the parts), so that cancelling a thousand orders that one request
-    placed is one row in the ledger.
-    """
-
-    trades: list[TradeRow] = field(default_factory=list)
-    order_events: list[OrderEventRow] = field(default_factory=list)
-    postings: list[Posting] = field(default_factory=list)
-    positions: defaultdict[int, PositionChange] = field(default_factory=lambda: defaultdict(PositionChange))
-    releases: dict[bytes, HoldUse] = field(default_factory=dict)
-    bonds: dict[bytes, HoldUse] = field(default_factory=dict)
 
 
 class Settling:
@@ -142,6 +70,7 @@ class Settling:
         self.numbers: dict[bytes, int] = {}
         self.facts = Facts()
         self._at: datetime | None = None
+        self._ms = 0
         self._ids = 0
         self._scope = f"market:{market_id}"
         self._escrow = accounts.escrow(self._scope)
@@ -197,11 +126,14 @@ class Settling:
         """Set the time of the entries that follow."""
         if moment is not self._at:
             self._at = moment
-            self._ids = to_ns(moment) // 1_000_000 << 80 | 0x8000 << 64 | 0b10 << 62
+            self._ms = to_ns(moment) // 1_000_000
+            self._ids = self._ms << 80 | 0x8000 << 64 | 0b10 << 62
             self._ids |= (self.market_id & 0x3FFFFFFF) << 32
 
-    def settle(self, events: Iterable[EventRow], sequence: int, command: QueuedCommand | None = None) -> None:
+    def settle(self, events: Sequence[EventRow], sequence: int, command: QueuedCommand | None = None) -> None:
         """Turn the events of one journal entry into facts, and forget orders that ended."""
+        if len(events) > ENOUGH_FOR_COLUMNS and events[0][0] == UNCROSSED:
+            events = self._settle_auction(events, sequence)
         for event, number, other, price, lots, detail in events:
             if event == FILL:
                 self._trade(number, other, price * self.tick_nano, lots * LOT_TOKENS, detail, sequence)
@@ -231,28 +163,43 @@ class Settling:
         if command.reserved_tokens:
             self.facts.positions[owner].open_sell_tokens -= command.reserved_tokens
 
+    def _settle_auction(self, events: Sequence[EventRow], sequence: int) -> Sequence[EventRow]:
+        """Settle an auction's fills all at once; return the events that are left, or all if it cannot be done so."""
+        fills = [place for place, event in enumerate(events) if event[0] == FILL]
+        if len(fills) < ENOUGH_FOR_COLUMNS:
+            return events
+        before, after = events[: fills[0]], [*events[fills[-1] + 1 :]]
+        self.settle(before[1:], sequence)  # what self-trade prevention took out
+        trades = settle_fills(
+            [events[place] for place in fills], self.orders, first_id=self.market_id << NUMBER_BITS | self.trades + 1,
+            sequence=sequence, tick_nano=self.tick_nano, at_ms=self._ms, facts=self.facts,
+        )  # fmt: skip
+        if trades is None:
+            return events[fills[0] :]
+        self.trades += len(trades)
+        for number in {number for place in fills for number in events[place][1:3]}:
+            order = self.orders[number]
+            if not order.funding.open_tokens:
+                del self.orders[number], self.numbers[order.id]
+        return after
+
     def _trade(self, buy: int, sell: int, price_nano: int, tokens: int, maker: int, sequence: int) -> None:
         buyer, seller = self.orders[buy], self.orders[sell]
         bought, sold = buyer.funding, seller.funding
         buyer_id, seller_id, facts = buyer.owner, seller.owner, self.facts
         self.trades = number = self.trades + 1
         trade_id = self.market_id << NUMBER_BITS | number
-        pays_micro, excess_micro = bought.take_buy(tokens, price_nano)
+        excess_micro = bought.take_buy(tokens, price_nano)
         bond_micro = sold.take_sell(tokens)
         buyer.filled_tokens += tokens
         seller.filled_tokens += tokens
-        facts.trades.append(
+        facts.single_trades.append(
             TradeRow(
                 trade_id, sequence, buyer_id, seller_id, buyer.id, seller.id, tokens, price_nano, bond_micro,
                 AGGRESSORS[maker],
             )
         )
-        facts.postings.append(
-            Posting(
-                f"trade:{trade_id}", "trade", POST, self._available_of(buyer_id), self._escrow, pays_micro,
-                excess_micro, _uuid(bought.hold_id), uuid_of(self._ids | 1 << 64 | number),
-            )
-        )
+        facts.payments.append(Payment(bought.hold_id, excess_micro, self._ms))
         if bond_micro:
             use = facts.bonds.get(sold.hold_id)
             if use is None:
@@ -303,6 +250,9 @@ class Settling:
     def take_facts(self) -> Facts:
         """Return what came since the last call, and begin anew."""
         facts, self.facts = self.facts, Facts()
+        pay_singles(facts, self._escrow, self._payers(trade.buyer_id for trade in facts.single_trades))
+        for auction in facts.auctions:
+            pay_auction(facts, auction, self._escrow, self._payers(auction.members.tolist()))
         for use in facts.bonds.values():
             facts.postings.append(
                 Posting(
@@ -379,6 +329,9 @@ class Settling:
             self._available_of(owner), self._target(owner, selling), amount_micro, 0, _uuid(hold_id),
             uuid_of(self._ids | movement << 64 | number),
         )
+
+    def _payers(self, owners: Iterable[int]) -> dict[int, accounts.AccountRef]:
+        return {owner: self._available_of(owner) for owner in set(owners)}
 
     def _available_of(self, owner: int) -> accounts.AccountRef:
         ref = self._available.get(owner)
