@@ -1,39 +1,49 @@
 """
 `make bench`: every benchmark, one after the other (side by side they would measure each other).
 
-Each one's figures are printed as they come; all of them stand in build/benchmarks.json at the end, and the last line is
-the same as one JSON object. FULL=1 in the environment adds what takes long. Exits 1 when a benchmark fails.
+Each one's figures are printed as they come. At the end stands a table of all figures that have a target, met or missed;
+build/benchmarks.json has them all, and the last line is the same as one JSON object. FULL=1 in the environment adds
+what takes long. A benchmark that fails or takes longer than its share is named, and the others go on. Exits 1 then.
+
+    python -m benchmarks [NAME …]      # those alone
 """
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+from benchmarks.targets import summary
+
 FOLDER = Path(__file__).resolve().parent
-HELPERS = {"__init__", "__main__", "harness"}
+HELPERS = {"__init__", "__main__", "database", "flows", "harness", "latency", "peers", "targets"}
+LONGEST_SECONDS = 3_600 if os.environ.get("FULL") == "1" else 240
 
 
-def main() -> int:
+def main(wanted: list[str]) -> int:
     figures: dict[str, object] = {}
+    seconds: dict[str, float] = {}
     failed = []
-    for path in sorted(FOLDER.glob("*.py")):
-        if path.stem in HELPERS:
-            continue
-        print(f"== {path.stem}", flush=True)
+    names = [path.stem for path in sorted(FOLDER.glob("*.py")) if path.stem not in HELPERS]
+    for name in [name for name in names if not wanted or name in wanted]:
+        print(f"== {name}", flush=True)
         started = time.monotonic()
-        lines, status = _run(path.stem)
+        lines, status = _run(name)
         try:
-            figures[path.stem] = json.loads(lines[-1])
+            figures[name] = json.loads(lines[-1])
         except (IndexError, ValueError):
-            status = status or 1
+            figures[name], status = {}, status or 1
         if status:
-            failed.append(path.stem)
-        print(f"   {'FAILED' if status else 'done'} after {time.monotonic() - started:.0f} s\n", flush=True)
+            failed.append(name)
+        seconds[name] = time.monotonic() - started
+        print(f"   {'FAILED' if status else 'done'} after {seconds[name]:.0f} s\n", flush=True)
     target = FOLDER.parent / "build" / "benchmarks.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    print(summary(figures, seconds))
     if failed:
         print(f"bench: failed: {', '.join(failed)}", file=sys.stderr)
     print(json.dumps(figures, ensure_ascii=False))
@@ -45,12 +55,15 @@ def _run(name: str) -> tuple[list[str], int]:
     command = [sys.executable, "-m", f"benchmarks.{name}"]
     with subprocess.Popen(command, cwd=FOLDER.parent, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        limit = threading.Timer(LONGEST_SECONDS, process.terminate)
+        limit.start()
         lines = []
         for line in process.stdout:
             print(f"   {line}", end="", flush=True)
             lines.append(line.strip())
+        limit.cancel()
     return [line for line in lines if line], process.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

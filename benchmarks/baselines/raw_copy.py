@@ -10,7 +10,7 @@ import psycopg
 
 TYPES = {
     "bigint": "int8", "integer": "int4", "smallint": "int2", "uuid": "uuid", "timestamp with time zone": "timestamptz",
-    "character varying": "varchar", "jsonb": "jsonb", "bytea": "bytea",
+    "character varying": "varchar", "jsonb": "jsonb", "bytea": "bytea", "date": "date",
 }
 
 
@@ -28,11 +28,12 @@ class RawCopy:
         connection.execute(f"CREATE TABLE {self.table} AS SELECT * FROM {table} LIMIT 0".encode())
         connection.commit()
 
-    def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Encode the rows and store them in one committed batch."""
+    def write(self, rows: Sequence[tuple[Any, ...]], *, commit: bool = True) -> None:
+        """Encode the rows and store them in one committed batch, or leave the commit to the next table's."""
         query = f"COPY {self.table} FROM STDIN (FORMAT BINARY)".encode()
         with self.connection.cursor() as cursor, cursor.copy(query) as stream:
             stream.set_types(self.types)
             for row in rows:
                 stream.write_row(row)
-        self.connection.commit()
+        if commit:
+            self.connection.commit()

@@ -19,17 +19,9 @@ from typing import NamedTuple, TypeAlias
 from zlib import crc32
 
 from exchange.domain.book_parts import EXTRA, MARKETS, NUMBER, OPEN, PRICE, QUEUED, SIDE, Order, shown_of
+from exchange.domain.matching import Matching
 from exchange.domain.orders import BUY, SELL, EventRow
-from exchange.domain.resting import (
-    ACCEPTED,
-    CANCELLED,
-    FILL,
-    HALTED,
-    REFRESHED,
-    REPLACED,
-    TRIGGERED,
-    Matching,
-)
+from exchange.domain.resting import ACCEPTED, CANCELLED, FILL, HALTED, REFRESHED, REPLACED, TRIGGERED
 
 Row: TypeAlias = tuple[int, int, int, int]
 CHECKED_LEVELS = 10
