@@ -51,9 +51,13 @@ def escrow_is_what_sellers_are_owed() -> Iterator[Finding]:
         WITH traded AS (
             SELECT id >> 32 AS market_id, sum(quantity_tokens::numeric * price_nano) AS nano
             FROM exchange_trade GROUP BY 1
+        ), replaced AS (
+            SELECT lot_id, sum(quantity_tokens) AS tokens FROM exchange_replacement GROUP BY 1
         ), owed AS (
-            SELECT c.market_id, sum(l.quantity_tokens::numeric * l.seller_price_nano) AS nano
-            FROM exchange_contractlot l JOIN exchange_deliverycontract c ON c.id = l.contract_id GROUP BY 1
+            SELECT c.market_id,
+                   sum((l.quantity_tokens - coalesce(r.tokens, 0))::numeric * l.seller_price_nano) AS nano
+            FROM exchange_contractlot l JOIN exchange_deliverycontract c ON c.id = l.contract_id
+                 LEFT JOIN replaced r ON r.lot_id = l.id GROUP BY 1
         ), escrow AS (
             SELECT substr(scope, 8)::bigint AS market_id, posted_micro FROM billing_account
             WHERE kind = 'escrow' AND scope LIKE 'market:%'
@@ -75,7 +79,10 @@ def escrow_is_what_sellers_are_owed() -> Iterator[Finding]:
 
 
 def contracts_are_positions() -> Iterator[Finding]:
-    """After the gate a member's contracts are its position, and a contract's lots are the contract."""
+    """
+    After the gate a member's contracts are its position, less what found no one to serve it and more what replaces
+    others' deliveries; and a contract's lots are the contract.
+    """
     for contract_id, quantity, lots in _rows("""
         SELECT c.id, c.quantity_tokens, coalesce(sum(l.quantity_tokens), 0)
         FROM exchange_deliverycontract c LEFT JOIN exchange_contractlot l ON l.contract_id = c.id
@@ -86,6 +93,14 @@ def contracts_are_positions() -> Iterator[Finding]:
         WITH side (market_id, member_id, tokens) AS (
             SELECT market_id, buyer_id, quantity_tokens FROM exchange_deliverycontract WHERE kind = 'spot'
             UNION ALL SELECT market_id, provider_id, -quantity_tokens FROM exchange_deliverycontract WHERE kind = 'spot'
+            UNION ALL SELECT market_id, buyer_id, quantity_tokens FROM exchange_unplaced
+            UNION ALL SELECT market_id, seller_id, -quantity_tokens FROM exchange_unplaced
+            UNION ALL SELECT c.market_id, c.buyer_id, -r.quantity_tokens FROM exchange_replacement r
+                JOIN exchange_contractlot l ON l.id = r.new_lot_id
+                JOIN exchange_deliverycontract c ON c.id = l.contract_id
+            UNION ALL SELECT c.market_id, c.provider_id, r.quantity_tokens FROM exchange_replacement r
+                JOIN exchange_contractlot l ON l.id = r.new_lot_id
+                JOIN exchange_deliverycontract c ON c.id = l.contract_id
         ), contracted AS (SELECT market_id, member_id, sum(tokens) AS tokens FROM side GROUP BY 1, 2)
         SELECT p.market_id, p.organization_id, p.position_tokens, coalesce(c.tokens, 0)
         FROM exchange_marketposition p JOIN exchange_market m ON m.id = p.market_id
@@ -95,6 +110,32 @@ def contracts_are_positions() -> Iterator[Finding]:
         yield Finding(
             "contracts-are-positions", f"organization {member_id} in market {market_id}", str(position), str(contracted)
         )
+
+
+def replacements_are_within() -> Iterator[Finding]:
+    """No lot is replaced beyond itself, no shortfall beyond what it says, no capacity sold and replacing beyond all."""
+    for what, key, most, found in _rows("""
+        SELECT 'lot', l.id, l.quantity_tokens, sum(r.quantity_tokens)::bigint FROM exchange_replacement r
+        JOIN exchange_contractlot l ON l.id = r.lot_id GROUP BY l.id HAVING sum(r.quantity_tokens) > l.quantity_tokens
+        UNION ALL
+        SELECT 'shortfall', s.id, s.replaced_tokens, coalesce(sum(r.quantity_tokens), 0)::bigint
+        FROM exchange_shortfall s LEFT JOIN exchange_replacement r ON r.shortfall_id = s.id
+        GROUP BY s.id HAVING coalesce(sum(r.quantity_tokens), 0) <> s.replaced_tokens
+        UNION ALL
+        SELECT 'contract', c.id, c.quantity_tokens, sum(s.quantity_tokens)::bigint FROM exchange_shortfall s
+        JOIN exchange_deliverycontract c ON c.id = s.contract_id GROUP BY c.id
+        HAVING sum(s.quantity_tokens) > c.quantity_tokens
+        UNION ALL
+        SELECT 'position', p.id, p.capacity_tokens + p.position_tokens + coalesce(u.tokens, 0), r.tokens
+        FROM (SELECT c.market_id, c.provider_id, sum(r.quantity_tokens)::bigint AS tokens FROM exchange_replacement r
+              JOIN exchange_contractlot l ON l.id = r.new_lot_id
+              JOIN exchange_deliverycontract c ON c.id = l.contract_id GROUP BY 1, 2) AS r
+        JOIN exchange_marketposition p ON p.market_id = r.market_id AND p.organization_id = r.provider_id
+        LEFT JOIN (SELECT market_id, seller_id, sum(quantity_tokens)::bigint AS tokens FROM exchange_unplaced
+                   GROUP BY 1, 2) AS u ON u.market_id = p.market_id AND u.seller_id = p.organization_id
+        WHERE r.tokens > p.capacity_tokens + p.position_tokens + coalesce(u.tokens, 0)
+    """):
+        yield Finding("replacements-are-within", f"{what} {key}", f"at most {most}", str(found))
 
 
 def journals_replay() -> Iterator[Finding]:
@@ -184,5 +225,6 @@ CHECKS: list[Check] = [
     ("positions", positions_are_trades),
     ("escrow", escrow_is_what_sellers_are_owed),
     ("contracts", contracts_are_positions),
+    ("replacements", replacements_are_within),
     ("journals", journals_replay),
 ]

@@ -12,10 +12,12 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from core.periods import Period
 from exchange.domain.funding import Funding
 from exchange.domain.limits import NO_LIMITS, Exposure, Limits, refilled
+from exchange.domain.netting import OpenLot
 from exchange.domain.orders import BUY, CANCEL_ON_DISCONNECT, SELL, Reason
 from exchange.domain.requests import MarketTerms
 from exchange.models import (
     AuctionResult,
+    BuyerExclusion,
     Command,
     CommandQueue,
     ContractDeployment,
@@ -29,6 +31,7 @@ from exchange.models import (
     Replacement,
     Shortfall,
     Trade,
+    Unplaced,
 )
 from exchange.models.journal import entry_id, id_range
 from identity.access import Actor
@@ -443,6 +446,53 @@ def replaced_tokens_by_lot(contract_ids: Collection[int]) -> dict[tuple[int, int
     """Return how much of a lot, by contract and number, other providers deliver instead."""
     rows = Replacement.objects.filter(lot__contract_id__in=contract_ids).values_list("lot__contract_id", "lot__number")
     return {(contract, number): total for contract, number, total in rows.annotate(Sum("quantity_tokens")).order_by()}
+
+
+def replacing_tokens(capacity_id: int) -> int:
+    """Return how much of a capacity delivers what other providers withdrew."""
+    total = Replacement.objects.filter(capacity_id=capacity_id).aggregate(total=Sum("quantity_tokens"))["total"]
+    return int(total or 0)
+
+
+def exclusions_of(buys: Iterable[OpenLot]) -> dict[int, set[int]]:
+    """Return, for the buyers of these lots, whom they exclude."""
+    found: dict[int, set[int]] = {}
+    rows = BuyerExclusion.objects.filter(buyer_id__in={lot.member_id for lot in buys})
+    for buyer_id, provider_id in rows.values_list("buyer_id", "provider_id"):
+        found.setdefault(buyer_id, set()).add(provider_id)
+    return found
+
+
+def exclusions(buyer_id: int) -> list[BuyerExclusion]:
+    """Return whom a buyer excludes, the longest excluded first."""
+    return list(BuyerExclusion.objects.filter(buyer_id=buyer_id).select_related("provider").order_by("pk"))
+
+
+def unplaced_of(organization_id: int) -> "QuerySet[Unplaced]":
+    """Return an organization's purchases and sales that could not be placed."""
+    return Unplaced.objects.filter(Q(buyer_id=organization_id) | Q(seller_id=organization_id))
+
+
+def shortfalls_readable(actor: Actor) -> "QuerySet[Shortfall]":
+    """Return the shortfalls that an actor may see: of its contracts on either side, or all for operator and auditor."""
+    rows = Shortfall.objects.select_related("contract")
+    if actor.is_operator or actor.reads_everything:
+        return rows
+    mine = actor.organization_id
+    return rows.filter(Q(contract__buyer_id=mine) | Q(contract__provider_id=mine))
+
+
+def unplaced_tokens(market_id: int) -> int:
+    """Return how much of a market exclusions kept from being placed."""
+    return int(Unplaced.objects.filter(market_id=market_id).aggregate(total=Sum("quantity_tokens"))["total"] or 0)
+
+
+def offers_to_roll(now: datetime) -> list[int]:
+    """Return capacities whose unsold rest their providers want in the next call, after their own market's gate."""
+    rows = Offer.objects.filter(
+        rolls_over=True, rolled_at__isnull=True, market__gate_closed_at__isnull=False, market__window_end__gt=now
+    ).exclude(state__in=[Offer.State.WITHDRAWING, Offer.State.WITHDRAWN])
+    return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
 def markets_due_for_settlement(now: datetime) -> list[int]:

@@ -4,15 +4,19 @@ What happens in the background. Every task finds what is due in the rows, so a l
 
 from functools import partial
 
+import structlog
 from celery import shared_task
 
 from core import clock
+from core.errors import Problem
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import advance as advancing
-from exchange.actions import gate, leases, markets, offers
+from exchange.actions import gate, leases, markets, offers, rolling
 from exchange.actions.hints import send
 from exchange.models import Offer
+
+log = structlog.get_logger(__name__)
 
 
 @shared_task(name="exchange.tasks.sweep")
@@ -43,10 +47,19 @@ def schedule_markets() -> int:
 
 
 def work_on_offers() -> None:
-    """Offer what has waited for its call, and finish what is being withdrawn, one capacity at a time."""
+    """
+    Offer what has waited for its call, finish what is being withdrawn, and roll over what stayed unsold, one capacity
+    at a time.
+    """
     for capacity_id, state in queries.offers_due():
         work = offers.make_offer if state == Offer.State.WAITING else offers.finish_withdrawal
         try:
             durable(partial(work, capacity_id=capacity_id, now=clock.now()))
         except offers.OfferNotWaiting:
             continue  # another worker was quicker
+    for capacity_id in queries.offers_to_roll(clock.now()):
+        try:
+            durable(partial(rolling.roll_over, capacity_id=capacity_id, now=clock.now()))
+        except Problem as refused:
+            log.info("capacity is not rolled over", capacity=capacity_id, reason=str(refused))
+            durable(partial(rolling.give_up_rolling, capacity_id=capacity_id, now=clock.now()))

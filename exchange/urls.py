@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from exchange.api import capacity, contracts, controls, market_data, markets, orders
+from exchange.api import capacity, contracts, controls, delivery, market_data, markets, orders
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
@@ -40,6 +40,10 @@ api_urlpatterns = [
     path("contracts", contracts.Contracts.as_view()),
     path("contracts/<int:contract_id>", contracts.ContractDetail.as_view()),
     path("contracts/<int:contract_id>/access", contracts.ContractAccess.as_view()),
+    path("contracts/<int:contract_id>/substitutions", delivery.Substitution.as_view()),
+    path("exclusions", delivery.Exclusions.as_view()),
+    path("exclusions/<int:provider_id>", delivery.ExclusionDetail.as_view()),
+    path("unplaced", delivery.UnplacedList.as_view()),
     path("deliveries", contracts.Deliveries.as_view()),
 ]
 

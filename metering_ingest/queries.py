@@ -1,18 +1,21 @@
 """Named reads of meters, usage and what was rejected."""
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.db import connection
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
 from core.errors import BadRequest
-from core.money import cost_micro, share_micro
-from exchange.models import DeliveryContract
+from core.money import MICRO_PER_TOKEN, cost_micro, share_micro
+from exchange.domain.replacement import PENALTY_THOUSANDTHS
+from exchange.models import DeliveryContract, Market
 from identity.access import Actor
 from metering_ingest.domain.classes import CODES, NAMES
+from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
-from metering_ingest.domain.settlement import PENALTY_THOUSANDTHS
 from metering_ingest.models import Claim, LateUsage, Meter, RejectedEvent, SubjectAlias
 
 #: What usage may be grouped by, and the SQL that names it. `r` is the rollup, `c` the contract, `d` the deployment.
@@ -128,6 +131,64 @@ def usage(
     return rows
 
 
+def delivered_tokens(contract_ids: Collection[int]) -> dict[int, int]:
+    """Return the standard tokens of contracts that their providers' meters have reported so far, rounded up."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT r.contract_id, sum(r.work_micro_st)::bigint FROM usage_rollup r
+            JOIN metering_ingest_meter m ON m.id = r.meter_id AND m.role = 'provider'
+            WHERE r.contract_id = ANY(%s) GROUP BY 1
+            """,
+            [list(contract_ids)],
+        )
+        return {contract: -(-max(work, 0) // MICRO_PER_TOKEN) for contract, work in cursor.fetchall()}
+
+
+def metered_requests(contract: DeliveryContract, request_ids: Collection[str]) -> int:
+    """Return how many of these request ids the provider's meters have on record for a spot contract's window."""
+    assert contract.window_start is not None and contract.window_end is not None
+    meters = Meter.objects.filter(organization=contract.provider_id, role=Meter.Role.PROVIDER)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(DISTINCT e.id) FROM usage_event e
+            WHERE e.event_key >= %s AND e.event_key < %s AND e.meter_id = ANY(%s) AND e.contract_id = %s
+                AND e.id = ANY(%s)
+                AND NOT EXISTS (SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
+            """,
+            [
+                UUID(bytes=first_key(milliseconds(contract.window_start))),
+                UUID(bytes=first_key(milliseconds(contract.window_end))),
+                list(meters.values_list("pk", flat=True)),
+                contract.pk,
+                list(request_ids),
+            ],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def claims_readable(actor: Actor) -> "QuerySet[Claim]":
+    """Return the claims that an actor may see: those of either side, or all for operator and auditor."""
+    rows = Claim.objects.select_related("contract__buyer", "contract__provider", "contract__market__grade", "ruling")
+    if actor.is_operator or actor.reads_everything:
+        return rows
+    mine = actor.organization_id
+    return rows.filter(Q(contract__buyer_id=mine) | Q(contract__provider_id=mine))
+
+
+def markets_to_finalize(now: datetime) -> list[int]:
+    """Return settled markets whose dispute days are over and on which no claim is open, the oldest first."""
+    rows = (
+        Market.objects.filter(phase=Market.Phase.SETTLED, finalized_at__isnull=True)
+        .exclude(Exists(Claim.objects.filter(contract__market_id=OuterRef("pk"), ruling__isnull=True)))
+        .order_by("settled_at", "pk")
+        .values_list("pk", "settled_at", "grade__dispute_days")
+    )
+    due = [pk for pk, settled_at, days in rows if settled_at is not None and settled_at + timedelta(days=days) <= now]
+    return due[:FINAL_A_SWEEP]
+
+
 def open_claims(market_id: int) -> "QuerySet[Claim]":
     """Return the claims on a market's contracts that nobody has ruled on."""
     return Claim.objects.filter(contract__market_id=market_id, ruling__isnull=True)
@@ -148,6 +209,7 @@ def claimed_micro(market_id: int) -> dict[int, int]:
 
 
 LATE_A_SWEEP = 100
+FINAL_A_SWEEP = 20
 PENDING_A_SWEEP = 1_000
 
 

@@ -4,6 +4,10 @@ from datetime import timedelta
 
 BEAT = {
     "settle_due_markets": {"task": "metering_ingest.tasks.settle_due_markets", "schedule": timedelta(seconds=1)},
+    "finalize_due_markets": {
+        "task": "metering_ingest.tasks.finalize_due_markets",
+        "schedule": timedelta(seconds=10),
+    },
     "settle_late_usage": {"task": "metering_ingest.tasks.settle_late_usage", "schedule": timedelta(seconds=2)},
     "settle_list_usage": {"task": "metering_ingest.tasks.settle_list_usage", "schedule": timedelta(seconds=30)},
     "replay_pending": {"task": "metering_ingest.tasks.replay_pending", "schedule": timedelta(seconds=2)},

@@ -9,7 +9,8 @@ from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
 from metering_ingest import queries, reconciliation_queries
-from metering_ingest.actions import partitions, settlement
+from metering_ingest.actions import finality, partitions, settlement
+from metering_ingest.actions.finality import NotFinalYet
 from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
 from metering_ingest.actions.settlement import NotDueYet
@@ -39,6 +40,19 @@ def settle_market(market_id: int) -> int:
         return durable(lambda: settlement.settle_market(market_id=market_id, now=now))
     except NotDueYet:
         return 0
+
+
+@shared_task(acks_late=True)
+def finalize_due_markets() -> int:
+    """Make final what has been settled and disputed long enough; a second delivery finds nothing to do."""
+    now = clock.now()
+    done = 0
+    for market_id in queries.markets_to_finalize(now):
+        try:
+            done += durable(lambda m=market_id: finality.finalize_market(market_id=m, now=now))  # type: ignore[misc]
+        except NotFinalYet:
+            continue  # a claim came in between
+    return done
 
 
 @shared_task(acks_late=True)

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from metering_ingest import views
-from metering_ingest.api import meters, reconciliation, usage
+from metering_ingest.api import delivery, meters, reconciliation, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
@@ -20,6 +20,11 @@ api_urlpatterns = [
         reconciliation.EntryAttachment.as_view(),
     ),
     path("discrepancies/<int:discrepancy_id>/decision", reconciliation.Decision.as_view()),
+    path("shortfalls", delivery.Shortfalls.as_view()),
+    path("claims", delivery.Claims.as_view()),
+    path("claims/<int:claim_id>", delivery.ClaimDetail.as_view()),
+    path("claims/<int:claim_id>/acceptance", delivery.ClaimAcceptance.as_view()),
+    path("claims/<int:claim_id>/ruling", delivery.ClaimRulingView.as_view()),
     path("events/rejected", usage.Rejected.as_view()),
     path("events/rejected/replay", usage.Replay.as_view()),
 ]

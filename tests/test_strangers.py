@@ -6,9 +6,9 @@ from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
 from billing.models import Invoice
-from exchange.models import AuctionResult, Command, DeliveryContract
+from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
 from identity.models import ApiKey
-from metering_ingest.models import Discrepancy, DiscrepancyEntry
+from metering_ingest.models import Claim, Discrepancy, DiscrepancyEntry
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
 from tests.given import (
@@ -92,6 +92,8 @@ def owned():
         contract=contract, hour=NOW, token_class="output", provider_quantity=9, buyer_quantity=1,
         tolerance_thousandths=20, held_quantity=8, held_work_micro_st=8, opened_at=NOW, changed_at=NOW,
     )  # fmt: skip
+    claim = Claim.objects.create(contract=contract, quantity_tokens=1, made_at=NOW)
+    BuyerExclusion.objects.create(buyer=buyer, provider=seller, since=NOW)
     entry = DiscrepancyEntry.objects.create(discrepancy=discrepancy, kind="comment", at=NOW, attachment=b"x")
     return {
         "organization_id": buyer.pk,
@@ -104,6 +106,8 @@ def owned():
         "contract_id": contract.pk,
         "discrepancy_id": discrepancy.pk,
         "entry_id": entry.pk,
+        "claim_id": claim.pk,
+        "provider_id": seller.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
         "webhook_id": delivery.endpoint_id,
@@ -174,7 +178,8 @@ def test_what_is_public_names_nobody(owned):
 def test_lists_hold_only_ones_own(owned):
     stranger = given_api(given_organization("both"))
     for path in (
-        "orders", "trades", "positions", "contracts", "deliveries", "meters", "aliases", "capacity", "deployments",
+        "orders", "trades", "positions", "contracts", "deliveries", "shortfalls", "claims", "unplaced", "exclusions",
+        "meters", "aliases", "capacity", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
         "webhooks", "webhook-events",
     ):  # fmt: skip

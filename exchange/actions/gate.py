@@ -2,24 +2,27 @@
 Gate closure: positions become delivery contracts.
 
 A member's sales offset its own purchases; the proceeds of those sales are paid out of escrow, and the bond that they
-held goes back. What is left open makes contracts. Then the market's escrow is exactly what its sellers are owed.
+held goes back. What is left open makes contracts, with none that its buyer excludes; what cannot be placed for that
+is refunded and published. Then the market's escrow is exactly what its sellers are owed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from billing.actions import ledger
 from billing.domain import accounts
 from billing.domain.postings import Posting, Stage
+from billing.domain.principal import keep_surplus
 from core.live import publish_on_commit
 from core.money import round_half_up
 from core.transactions import assert_in_transaction
 from exchange import queries
 from exchange.actions.advance import lock_market
 from exchange.actions.copying import copy_text
-from exchange.domain.assignment import PriceLot, assign
-from exchange.domain.netting import Netting, TradeFact, net
-from exchange.models import ContractDeployment, DeliveryContract, Market
+from exchange.domain import assignment as assignment_domain
+from exchange.domain.assignment import PriceLot, assign, pair_unplaced
+from exchange.domain.netting import Netting, OpenLot, TradeFact, net
+from exchange.models import ContractDeployment, DeliveryContract, Market, Unplaced
 from identity.actions.events import Event, emit_all
 from providers.models import Capacity
 
@@ -36,19 +39,28 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
         .values_list("id", "buyer_id", "seller_id", "quantity_tokens", "price_nano", "bond_micro")
     )
     netted = net(TradeFact(*row[:5]) for row in rows)
-    assignment = assign(netted.open_buys, netted.open_sells)
+    assignment = assign(netted.open_buys, netted.open_sells, queries.exclusions_of(netted.open_buys))
     contracts = _create_contracts(market, assignment.contracts, now)
-    emit_all([event for contract in contracts for event in _assigned(contract)], now=now)
+    unplaced = _keep_unplaced(market, assignment.unplaced)
+    emit_all([event for contract in contracts for event in assigned(contract)], now=now)
     market.gate_closed_at = now
     market.save(update_fields=["gate_closed_at"])
-    ledger.post_all(_postings(market, netted, [(row[0], row[2], row[3], row[5]) for row in rows]), now=now)
+    placed_sells = _less(netted.open_sells, assignment.unplaced.sells)
+    postings = _postings(market, netted, placed_sells, [(row[0], row[2], row[3], row[5]) for row in rows])
+    ledger.post_all([*postings, *_refunds(market, unplaced)], now=now)
     publish_on_commit(
-        f"market.{market_id}", {"type": "gate", "market": market_id, "contracts": len(contracts)}
+        f"market.{market_id}",
+        {
+            "type": "gate",
+            "market": market_id,
+            "contracts": len(contracts),
+            "unplaced": sum(row.quantity_tokens for row in unplaced),
+        },
     )
     return contracts
 
 
-def _assigned(contract: DeliveryContract) -> list[Event]:
+def assigned(contract: DeliveryContract) -> list[Event]:
     """What both parties of a contract are told."""
     data = {
         "id": contract.pk,
@@ -75,9 +87,12 @@ def begin_delivery(*, market_id: int, now: datetime) -> bool:
 
 
 def _postings(
-    market: Market, netted: Netting, sales: Sequence[tuple[int, int, int, int]]
+    market: Market,
+    netted: Netting,
+    open_of_trade: Mapping[int, int],
+    sales: Sequence[tuple[int, int, int, int]],
 ) -> list[Posting]:
-    """Pay the proceeds of offset sales, and give back the bond of what is not open any more."""
+    """Pay the proceeds of offset sales, and give back the bond of what is not to be delivered any more."""
     postings = [
         Posting(
             key=f"gate:{market.pk}:{member_id}",
@@ -89,7 +104,6 @@ def _postings(
         )
         for member_id, amount_micro in sorted(netted.offset_proceeds_micro.items())
     ]
-    open_of_trade = {lot.trade_id: lot.quantity_tokens for lot in netted.open_sells}
     surplus_micro: dict[int, int] = {}
     for trade_id, seller_id, quantity, bond_micro in sales:
         needed = round_half_up(bond_micro * open_of_trade.get(trade_id, 0), quantity)
@@ -106,6 +120,41 @@ def _postings(
         for member_id, amount_micro in sorted(surplus_micro.items())
         if amount_micro
     ]
+    return postings
+
+
+def _less(lots: Iterable[OpenLot], unplaced: Iterable[OpenLot]) -> dict[int, int]:
+    """Return what of each trade's sale is open and has a buyer to serve."""
+    left = {lot.trade_id: lot.quantity_tokens for lot in lots}
+    for lot in unplaced:
+        left[lot.trade_id] -= lot.quantity_tokens
+    return left
+
+
+def _keep_unplaced(market: Market, unplaced: assignment_domain.Unplaced) -> list[Unplaced]:
+    """Put on record what exclusions have kept apart."""
+    return Unplaced.objects.bulk_create(
+        Unplaced(market=market, number=number, refund_micro=pair.refund_micro, **pair._asdict())
+        for number, pair in enumerate(pair_unplaced(unplaced), 1)
+    )
+
+
+def _refunds(market: Market, unplaced: Sequence[Unplaced]) -> list[Posting]:
+    """Give buyers back what could not be placed; what the escrow holds beyond that goes to the default account."""
+    postings = []
+    for row in unplaced:
+        key = f"unplaced:{market.pk}:{row.number}"
+        postings.append(
+            Posting(
+                key=key, kind="unplaced_refund", stage=Stage.POSTED, debit=accounts.escrow(market.scope),
+                credit=accounts.available(row.buyer_id), amount_micro=row.refund_micro,
+            )
+        )  # fmt: skip
+        held = row.quantity_tokens * row.seller_price_nano // 1_000
+        if held > row.refund_micro:
+            postings.append(keep_surplus(
+                key=f"{key}:surplus", scope=market.scope, amount_micro=held - row.refund_micro
+            ))  # fmt: skip
     return postings
 
 

@@ -179,7 +179,7 @@ def withdraw_offer(*, capacity_id: int, provider_id: int, now: datetime) -> Offe
             field="capacity",
         )
     if state.ended:
-        _take_back(offer, sold_tokens=state.filled_tokens, now=now)
+        _take_back(offer, sold_tokens=state.filled_tokens + queries.replacing_tokens(capacity_id), now=now)
         return offer
     [outcome] = accept(
         organization=offer.capacity.provider, requests=[CancelRequest(order_id=offer.order_id)], now=now

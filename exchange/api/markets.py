@@ -108,10 +108,11 @@ class MarketDetail(ApiView):
 
     public = True
 
-    @extend_schema(responses=shapes.MarketOut)
+    @extend_schema(responses=shapes.MarketDetailOut)
     def get(self, request: Request, market_id: int) -> Response:
-        """Show a market."""
-        return Response(shapes.show_market(market_or_404(market_id)))
+        """Show a market, and how much exclusions kept from being placed at its gate."""
+        market = market_or_404(market_id)
+        return Response(shapes.show_market(market) | {"unplaced": queries.unplaced_tokens(market_id)})
 
 
 class MarketTrades(ApiView):

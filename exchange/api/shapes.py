@@ -45,6 +45,11 @@ class MarketOut(serializers.Serializer[Any]):
     sequence = serializers.IntegerField()
     gate_closed_at = serializers.DateTimeField(allow_null=True)
     settled_at = serializers.DateTimeField(allow_null=True)
+    finalized_at = serializers.DateTimeField(allow_null=True, help_text="Since when its settlement is final.")
+
+
+class MarketDetailOut(MarketOut):
+    unplaced = serializers.IntegerField(help_text="Tokens that buyers' exclusions kept from being placed at the gate.")
 
 
 def show_market(row: Market) -> dict[str, Any]:
@@ -71,6 +76,7 @@ def show_market(row: Market) -> dict[str, Any]:
         "sequence": row.last_sequence,
         "gate_closed_at": row.gate_closed_at,
         "settled_at": row.settled_at,
+        "finalized_at": row.finalized_at,
     }
 
 

@@ -166,6 +166,45 @@ def _unwind(end: int, came_from: Mapping[int, tuple[int, int | None]]) -> list[t
     return path[::-1]
 
 
+class UnplacedPair(NamedTuple):
+    """A purchase and a sale that are left for each other, and what of the escrow goes back to the buyer."""
+
+    buyer_id: int
+    seller_id: int
+    quantity_tokens: int
+    buyer_price_nano: int
+    seller_price_nano: int
+
+    @property
+    def refund_micro(self) -> int:
+        """
+        The lower of both prices. The escrow holds the seller's; a buyer that bought dearer, from a reseller, has paid
+        that difference to the reseller, whom its exclusion does not concern.
+        """
+        return self.quantity_tokens * min(self.buyer_price_nano, self.seller_price_nano) // 1_000
+
+    @property
+    def surplus_micro(self) -> int:
+        """What the escrow holds beyond the refund."""
+        return self.quantity_tokens * self.seller_price_nano // 1_000 - self.refund_micro
+
+
+def pair_unplaced(unplaced: Unplaced) -> list[UnplacedPair]:
+    """Return what could not be placed as pairs, both sides in trade order."""
+    pairs: list[UnplacedPair] = []
+    sells = deque(unplaced.sells)
+    for buy in unplaced.buys:
+        left = buy.quantity_tokens
+        while left:
+            sell = sells.popleft()
+            quantity = min(left, sell.quantity_tokens)
+            pairs.append(UnplacedPair(buy.member_id, sell.member_id, quantity, buy.price_nano, sell.price_nano))
+            left -= quantity
+            if sell.quantity_tokens > quantity:
+                sells.appendleft(sell._replace(quantity_tokens=sell.quantity_tokens - quantity))
+    return pairs
+
+
 def _totals(lots: Sequence[OpenLot]) -> dict[int, int]:
     totals: dict[int, int] = {}
     for lot in lots:

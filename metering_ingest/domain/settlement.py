@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from core.money import MICRO_PER_TOKEN, cost_micro, round_half_up, share_micro, work_cost_micro
+from exchange.domain.replacement import PENALTY_THOUSANDTHS
 
-PENALTY_THOUSANDTHS = 200  # of the buyer's price, unless the outage was reported ahead
 NANO_MICRO_PER_MICRO = 10**9  # micro-ST × nano-yuan per ST, in a micro-yuan
 
 
