@@ -6,6 +6,7 @@ from typing import Any
 from django.db import connection
 
 from billing.document_audit import documents_are_drawn_up_again
+from billing.payment_audit import bank_lines_are_booked, deposits_are_transfers, payouts_are_transfers
 from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
 from core.audit import Check, Finding
 from core.money import format_yuan, work_cost_micro
@@ -214,6 +215,9 @@ CHECKS: list[Check] = [
     ("documents-are-drawn-up-again", documents_are_drawn_up_again),
     ("every-charge-has-its-document", every_charge_has_its_document),
     ("numbers-have-no-gaps", numbers_have_no_gaps),
+    ("deposits-are-transfers", deposits_are_transfers),
+    ("bank-lines-are-booked", bank_lines_are_booked),
+    ("payouts-are-transfers", payouts_are_transfers),
     ("the-journal-is-sealed", the_journal_is_sealed),
     ("day-balances-are-transfers", day_balances_are_transfers),
 ]

@@ -1,14 +1,17 @@
 """What billing does by itself: sweeps for what is due. Each tolerates a second delivery."""
 
+import contextlib
 import logging
 from functools import partial
 
 from celery import shared_task
 from django.db import DatabaseError
 
-from billing import journal_queries, queries
+from billing import journal_queries, payout_queries, queries
+from billing.actions.banking import book_line
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
+from billing.actions.payouts import PayoutRefused, request_payout
 from billing.actions.sweep import sweep_market
 from core import clock
 from core.transactions import durable
@@ -44,3 +47,27 @@ def seal_journal() -> int:
         durable(partial(seal_day, day=day, now=clock.now()))
         sealed += 1
     return sealed
+
+
+@shared_task
+def book_bank_lines() -> int:
+    """Book the bank lines that are stored and not booked; one line's trouble is its own."""
+    booked = 0
+    for line_id in payout_queries.lines_to_book():
+        try:
+            durable(partial(book_line, line_id=line_id, now=clock.now()))
+            booked += 1
+        except DatabaseError:
+            log.exception("bank line %s was not booked", line_id)
+    return booked
+
+
+@shared_task
+def pay_providers() -> int:
+    """Request the payouts that are due, of each provider that has a verified account."""
+    requested = 0
+    for organization_id in payout_queries.providers_with_payable():
+        with contextlib.suppress(PayoutRefused):
+            durable(partial(request_payout, organization_id=organization_id, by="schedule", now=clock.now()))
+            requested += 1
+    return requested

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import charges, exports, invoices, journal, ledger
+from billing.api import banking, charges, exports, invoices, journal, ledger, payouts
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -26,6 +26,23 @@ api_urlpatterns = [
     path("balance", ledger.Balance.as_view()),
     path("transfers", ledger.Transfers.as_view()),
     path("deposits", ledger.Deposits.as_view()),
+    path("deposits/<int:deposit_id>/refund", payouts.DepositRefund.as_view()),
+    path("payment-reference", banking.PaymentReference.as_view()),
+    path("bank/statements", banking.BankStatements.as_view()),
+    path("bank/lines", banking.BankLines.as_view()),
+    path("bank/lines/<int:line_id>/resolve", banking.BankLineResolve.as_view()),
+    path("bank/lines/<int:line_id>/return", banking.BankLineReturn.as_view()),
+    path("bank-accounts", banking.BankAccounts.as_view()),
+    path("bank-accounts/<int:account_id>", banking.BankAccountDetail.as_view()),
+    path("bank-accounts/<int:account_id>/verify", banking.BankAccountVerify.as_view()),
+    path("payouts", payouts.Payouts.as_view()),
+    path("payouts/<int:payout_id>", payouts.PayoutDetail.as_view()),
+    path("payouts/<int:payout_id>/approve", payouts.PayoutApprove.as_view()),
+    path("payouts/<int:payout_id>/cancel", payouts.PayoutCancel.as_view()),
+    path("payout-batches", payouts.PayoutBatches.as_view()),
+    path("payout-batches/<int:batch_id>.csv", payouts.PayoutBatchFile.as_view()),
+    path("payout-results", payouts.PayoutResults.as_view()),
+    path("statements/<int:invoice_id>/tax-invoices", payouts.StatementTaxInvoices.as_view()),
     path("charges", charges.Charges.as_view()),
     path("exports/focus.csv", exports.FocusCsv.as_view()),
     path("exports/focus.parquet", exports.FocusParquet.as_view()),

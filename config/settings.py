@@ -125,6 +125,17 @@ CELERY_VISIBILITY_SECONDS = env.integer("CIYUAN_VISIBILITY_SECONDS", 300, least=
 # Where webhooks may go besides public addresses. Outside production a receiver on the same machine is what one tries.
 WEBHOOK_NETWORKS = env.networks("CIYUAN_WEBHOOK_NETWORKS", "" if PRODUCTION else "127.0.0.0/8")
 
+# Money out: the least payout, above what two persons approve it, and whether statements wait for a tax invoice.
+PAYOUT_MINIMUM_MICRO = env.integer("CIYUAN_PAYOUT_MINIMUM_YUAN", 100) * 1_000_000
+PAYOUT_APPROVAL_ABOVE_MICRO = env.integer("CIYUAN_PAYOUT_APPROVAL_ABOVE_YUAN", 50_000) * 1_000_000
+PAYOUT_NEEDS_TAX_INVOICE = env.flag("CIYUAN_PAYOUT_NEEDS_TAX_INVOICE", True)
+# Where buyers pay to by bank transfer, as they are told.
+BANK_ACCOUNT = {
+    "holder": env.text("CIYUAN_BANK_HOLDER", ""),
+    "number": env.text("CIYUAN_BANK_NUMBER", ""),
+    "bank": env.text("CIYUAN_BANK_NAME", ""),
+}
+
 CLOCK_FILE = env.text("CIYUAN_CLOCK_FILE", "") or None
 
 # --- applications ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from identity.models import ApiKey
 from metering_ingest.models import Claim, Discrepancy, DiscrepancyEntry
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
+from tests.billing.payments import given_payments
 from tests.given import (
     NOW,
     Api,
@@ -110,6 +111,7 @@ def owned():
         "provider_id": seller.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
+        **given_payments(buyer, seller),
         "webhook_id": delivery.endpoint_id,
         "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,
@@ -181,7 +183,7 @@ def test_lists_hold_only_ones_own(owned):
         "orders", "trades", "positions", "contracts", "deliveries", "shortfalls", "claims", "unplaced", "exclusions",
         "meters", "aliases", "capacity", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
-        "webhooks", "webhook-events",
+        "webhooks", "webhook-events", "payouts", "bank-accounts", "deposits",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")
         assert answer.status_code == 200, f"{path}: {answer.content[:200]}"

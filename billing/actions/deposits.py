@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 
 from billing import queries
 from billing.actions import ledger
-from billing.domain.accounts import available, bank, receivable
+from billing.domain.accounts import AccountRef, available, bank, receivable
 from billing.domain.postings import LARGEST_AMOUNT_MICRO
 from billing.domain.principal import receive
 from billing.models import Deposit, InvoicePayment, InvoiceState
@@ -29,10 +29,12 @@ class BadDeposit(BadRequest):
 
 
 def record_deposit(
-    *, organization_id: int, amount_micro: int, reference: str, now: datetime, method: str = "bank"
+    *, organization_id: int, amount_micro: int, reference: str, now: datetime, method: str = "bank",
+    debit: AccountRef | None = None,
 ) -> Deposit:
     """
-    Record money received, once per method and reference; a repeat returns the first one's row.
+    Record money received, once per method and reference; a repeat returns the first one's row. `debit` is where the
+    money stands already, such as suspense; without it, it comes from outside.
 
     :raises DepositChanged: the reference exists with another organization or amount.
     :raises BadDeposit: an amount that is not above zero, or is beyond any account.
@@ -42,7 +44,7 @@ def record_deposit(
         raise BadDeposit("A deposit is above ¥0 and at most ¥1,000,000,000,000.", field="amount")
     row = Deposit.objects.filter(method=method, reference=reference).first()
     if row is None:
-        accounts = bank(method), receivable(organization_id), available(organization_id)
+        accounts = debit or bank(method), receivable(organization_id), available(organization_id)
         balances = ledger.lock_accounts(accounts)
         debt = min(max(-balances[accounts[1]].posted_micro, 0), amount_micro)
         row = _insert(Deposit(
@@ -51,7 +53,7 @@ def record_deposit(
         if row.pk is not None:
             ledger.post_all(
                 receive(key=f"deposit:{row.pk}", organization_id=organization_id, amount_micro=amount_micro,
-                        debt_micro=debt, source=method, label=reference), now=now)
+                        debt_micro=debt, source=method, label=reference, debit=debit), now=now)
             _pay_documents(row, now)
             emit(organization_id=organization_id, type="payment.received", key=f"deposit:{row.pk}", now=now, data={
                 "id": row.pk, "amount": format_yuan(amount_micro), "method": method, "reference": reference,

@@ -109,6 +109,16 @@ class BillingView(ApiView):
         return found
 
 
+class OperatorView(BillingView):
+    """A view of one thing that the operator alone may know of: to everybody else it is not there."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if not self.actor.is_operator:
+            raise NotFound("There is nothing at this address that this key may see.")
+        self.actor.require("operate")
+
+
 class Balance(BillingView):
     scopes = {"GET": "read"}
 

@@ -71,12 +71,16 @@ def split_given_fee(proceeds_micro: int, fee_micro: int, *, vat_thousandths: int
 
 
 def receive(
-    *, key: str, organization_id: int, amount_micro: int, debt_micro: int = 0, source: str = "bank", label: str = ""
+    *, key: str, organization_id: int, amount_micro: int, debt_micro: int = 0, source: str = "bank", label: str = "",
+    debit: AccountRef | None = None,
 ) -> list[Posting]:
-    """Return the postings of money that came in: `debt_micro` of it pays what the organization owes."""
+    """
+    Return the postings of money that came in: `debt_micro` of it pays what the organization owes. `debit`: where it
+    stands already, such as suspense; else it comes from outside.
+    """
     parts = ((key, available(organization_id), amount_micro - debt_micro),
              (f"{key}:debt", receivable(organization_id), debt_micro))
-    return [Posting(part_key, "deposit", Stage.POSTED, bank(source), account, amount, label=label)
+    return [Posting(part_key, "deposit", Stage.POSTED, debit or bank(source), account, amount, label=label)
             for part_key, account, amount in parts if amount]
 
 

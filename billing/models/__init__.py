@@ -1,5 +1,16 @@
 """The rows of billing, by idea."""
 
+from billing.models.banking import (
+    BankAccount,
+    BankLine,
+    BankLineBooking,
+    BankStatement,
+    Payout,
+    PayoutApproval,
+    PayoutBatch,
+    PayoutStatement,
+    SupplierInvoice,
+)
 from billing.models.charges import BillingProfile, Charge, SettledScope, WaitingCharge
 from billing.models.invoices import (
     DocumentSeries,
@@ -16,6 +27,10 @@ from billing.models.payments import Deposit
 
 __all__ = [
     "Account",
+    "BankAccount",
+    "BankLine",
+    "BankLineBooking",
+    "BankStatement",
     "BillingProfile",
     "Charge",
     "ClosedDay",
@@ -30,7 +45,12 @@ __all__ = [
     "InvoiceState",
     "InvoiceTax",
     "JournalKey",
+    "Payout",
+    "PayoutApproval",
+    "PayoutBatch",
+    "PayoutStatement",
     "SettledScope",
+    "SupplierInvoice",
     "Transfer",
     "WaitingCharge",
 ]

@@ -44,6 +44,8 @@ class _Resources(Generic[Mode]):
         self.statements: resources.Statements[Mode] = resources.Statements(transport)
         self.account: resources.Account[Mode] = resources.Account(transport)
         self.deposits: resources.Deposits[Mode] = resources.Deposits(transport)
+        self.bank: resources.Bank[Mode] = resources.Bank(transport)
+        self.payouts: resources.Payouts[Mode] = resources.Payouts(transport)
         self.webhooks: resources.Webhooks[Mode] = resources.Webhooks(transport)
         self.exports: resources.Exports[Mode] = resources.Exports(transport)
 

@@ -605,3 +605,88 @@ class WebhookEvent(Record):
     type: str
     occurred_at: datetime
     data: Anything
+
+
+class PaymentReference(Record):
+    organization: int
+    reference: str
+    account: Anything
+
+
+class BankAccount(Record):
+    id: int
+    organization: int
+    holder: str
+    number: str
+    bank: str
+    verified_at: datetime | None
+    closed_at: datetime | None
+    closed_reason: str
+
+
+class BankStatement(Record):
+    id: int
+    name: str
+    imported_at: datetime
+    added: int
+    repeated: int
+    rejected: list[Anything]
+
+
+class BankLine(Record):
+    """A movement at the bank; `amount` is below zero where money went out."""
+
+    id: int
+    statement: int
+    reference: str
+    booked_at: datetime
+    amount: Decimal
+    payer: str
+    payer_account: str
+    purpose: str
+    state: str
+    reason: str
+    suggestion: int | None
+    organization: int | None
+    deposit: int | None
+    payout: int | None
+
+
+class Payout(Record):
+    id: int
+    reference: str
+    kind: str
+    method: str
+    organization: int | None
+    amount: Decimal
+    state: str
+    payee: str
+    payee_account: str
+    approvals: int
+    approvals_needed: int
+    requested_at: datetime
+    ended_at: datetime | None
+    reason: str
+    batch: int | None
+    deposit: int | None
+    statements: list[str]
+
+
+class PayoutBatch(Record):
+    id: int
+    created_at: datetime
+    total: Decimal
+    payouts: int
+
+
+class TaxInvoiceMatch(Record):
+    """A provider's tax invoice and where it differs from its statement."""
+
+    id: int
+    statement: int
+    number: str
+    total: Decimal
+    tax: Decimal
+    matches: bool
+    differences: list[Anything]
+    uploaded_at: datetime

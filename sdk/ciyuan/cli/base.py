@@ -197,6 +197,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         discrepancies,
         metering,
         money,
+        payments,
         token,
         trading,
         verify,

@@ -8,14 +8,15 @@ standard tokens; times are aware datetimes. Every write takes `idempotency_key`;
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
+from ciyuan.resources.payments import Bank, Payouts
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
-    "Accelerators", "Account", "Auctions", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
+    "Accelerators", "Account", "Auctions", "Bank", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
     "Discrepancies", "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money",
-    "Orders", "Organizations", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks",
+    "Orders", "Organizations", "Payouts", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks",
     "decimal_text", "order_body", "time_text",
 ]  # fmt: skip
