@@ -13,7 +13,6 @@ from billing.actions import banking, payees
 from billing.api.ledger import ORGANIZATION, BillingView, OperatorView
 from billing.domain.bank_files import payment_reference
 from billing.models import BankAccount, BankLine, BankLineBooking, BankStatement
-from billing.tasks import book_bank_lines
 from core.api.paging import page
 from core.api.serializers import StrictSerializer
 from core.errors import BadRequest
@@ -175,7 +174,6 @@ class BankStatements(BillingView):
 
         def perform() -> dict[str, Any]:
             row = banking.import_statement(content=given["content"].encode(), name=given["name"], now=self.now)
-            book_bank_lines.delay_on_commit()
             return show_statement(row)
 
         return self.once(perform)
