@@ -7,7 +7,7 @@ from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
-from exchange.views import ticket
+from exchange.views import reference, ticket
 
 api_urlpatterns = [
     path("capacity", capacity.Capacities.as_view()),
@@ -57,6 +57,9 @@ urlpatterns = [
     path("markets/<int:market_id>/orders", ticket.place, name="order-place"),
     path("markets/<int:market_id>/cancel", ticket.cancel_all, name="order-cancel-all"),
     path("auctions", market_pages.auctions, name="auctions"),
+    path("standard-token", reference.standard_token, name="standard-token"),
+    path("calendar", reference.calendar, name="calendar"),
+    path("calendar.ics", reference.calendar_ics, name="calendar-ics"),
     path("orders", order_pages.orders, name="orders"),
     path("orders/<uuid:order_id>/cancel", ticket.cancel, name="order-cancel"),
     path("capacity", capacity_pages.capacity, name="capacity"),

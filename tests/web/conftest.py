@@ -1,0 +1,100 @@
+"""A living demo market and a real browser, for the tests of pages; one of each for all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+
+import pytest
+
+from config.instance import Instance, Process
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    " --disable-component-update --disable-sync"
+)
+PASSWORD = "demo-ciyuan-2026"
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI needs Chromium for the browser tests: apt install chromium fonts-noto-cjk")
+        pytest.skip("no Chromium is installed: the browser tests are left out")
+    return {"executable_path": CHROMIUM, "args": QUIET.split()}
+
+
+@pytest.fixture(scope="session")
+def living(tmp_path_factory):
+    """The base URL of an instance whose demo market trades every minute."""
+    instance = Instance(var=tmp_path_factory.mktemp("browser"))
+    with instance.started():
+        instance.bootstrap()
+        instance._spawn(Process("demo", [sys.executable, "-m", "scenarios.demo"], "demo"))
+        for _ in range(600):
+            if (instance.var / "demo.json").exists():
+                break
+            time.sleep(0.1)
+        instance.sign_ins = json.loads((instance.var / "demo.json").read_text())["sign_ins"]
+        yield instance
+    instance.remove()
+
+
+class Visitor:
+    """One browser window that keeps an account of what a page must never do."""
+
+    def __init__(self, context, base_url: str) -> None:
+        self.page = context.new_page()
+        self.base_url = base_url
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self._hear(message.type, message.text))
+        self.page.on("pageerror", lambda error: self._hear("error", str(error)))
+        self.page.on("request", lambda request: self._see(request.url))
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind == "error" and "status of 422" not in text:
+            self.complaints.append(f"{self.page.url}: {text}")
+
+    def _see(self, url: str) -> None:
+        if not url.startswith((self.base_url, self.base_url.replace("http", "ws", 1), "data:", "blob:")):
+            self.complaints.append(f"{self.page.url} asks another host: {url}")
+
+    def go(self, path: str):
+        answer = self.page.goto(self.base_url + path)
+        assert answer.status < 400, f"{path}: {answer.status}"
+        return self.page
+
+    def sign_in(self, email: str, password: str = PASSWORD) -> None:
+        page = self.go("/accounts/login/")
+        page.fill("input[name=login]", email)
+        page.fill("input[name=password]", password)
+        page.press("input[name=password]", "Enter")
+        page.wait_for_url(lambda url: "/accounts/login" not in url)
+
+
+@pytest.fixture
+def visitor(browser, living):
+    """A function that opens windows: visitor(), visitor("buyer", locale="en", width=360)."""
+    contexts = []
+
+    def opened(role: str | None = None, *, locale: str = "zh-CN", width: int = 1280, scheme: str = "light"):
+        context = browser.new_context(
+            locale=locale, viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        window = Visitor(context, living.base_url)
+        if role == "operator":
+            operator = json.loads((living.var / "operator.json").read_text())
+            window.sign_in(operator["email"], operator["password"])
+        elif role:
+            window.sign_in(f"{role}@demo.ciyuan.example")
+        return window
+
+    yield opened
+    for context in contexts:
+        context.close()
