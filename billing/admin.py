@@ -1,30 +1,15 @@
 """The operator's console: how organizations are billed, to change; the books, to look at."""
 
-from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from billing.models import Account, BillingProfile, Charge, Deposit, Invoice, Transfer
 from core.money import format_yuan
-
-
-class LookOnly(ModelAdmin):  # type: ignore[misc]
-    """Rows that only actions make."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from identity.console import Audited, LookOnly
 
 
 @admin.register(BillingProfile)
-class BillingProfileAdmin(ModelAdmin):  # type: ignore[misc]
+class BillingProfileAdmin(Audited):
     list_display = ("organization", "cycle", "fee_thousandths", "payment_days", "tax_number")
     list_filter = ("cycle",)
 

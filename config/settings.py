@@ -334,7 +334,12 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "Ciyuan 词元", "SITE_HEADER": "Ciyuan 词元"}
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Ciyuan 词元",
+    "SITE_HEADER": "Ciyuan 词元",
+    "DASHBOARD_CALLBACK": "metering_ingest.at_a_glance.context",
+    "SIDEBAR": {"show_search": True, "show_all_applications": True},
+}
 
 # --- logs -----------------------------------------------------------------------------------------------------------
 

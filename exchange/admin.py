@@ -8,7 +8,6 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from unfold.admin import ModelAdmin
 
 from core import clock
 from core.errors import Problem
@@ -32,23 +31,9 @@ from exchange.models import (
     TradingStop,
 )
 from identity.access import Actor
+from identity.console import LookOnly
 from identity.models import User
 from identity.queries import actor_for_user
-
-
-class LookOnly(ModelAdmin):  # type: ignore[misc]
-    """Rows that only actions change."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
 
 
 def operator_of(request: HttpRequest) -> Actor | None:

@@ -5,29 +5,16 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from core import clock
 from core.errors import Problem
 from core.money import format_price_per_million
 from core.transactions import durable
+from identity.console import LookOnly
 from identity.models import User
 from identity.queries import actor_for_user
 from providers.actions.grades import CHANGEABLE, change_grade, check_changes
 from providers.models import Accelerator, Capacity, Deployment, Grade, ListPrice, ModelCard, ProviderScore
-
-
-class LookOnly(ModelAdmin):  # type: ignore[misc]
-    """Rows that only actions change."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(Accelerator)

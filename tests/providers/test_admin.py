@@ -2,6 +2,7 @@
 
 import pytest
 
+from providers.actions.grades import CHANGEABLE
 from tests.given import given_capacity, given_user
 
 pytestmark = pytest.mark.django_db
@@ -26,19 +27,9 @@ def test_every_list_opens(operator):
 
 
 def form(grade, **changes):
-    return {
-        "name": grade.name,
-        "name_zh": grade.name_zh,
-        "mode": grade.mode,
-        "margin_rule": grade.margin_rule,
-        "window_schedule": '{"every_minutes": 60, "kind": "hour"}',
-        "call_opens_before_seconds": grade.call_opens_before_seconds,
-        "call_closes_before_seconds": grade.call_closes_before_seconds,
-        "gate_closes_before_seconds": grade.gate_closes_before_seconds,
-        "reference_price_nano": grade.reference_price_nano,
-        "status": grade.status,
-        **changes,
-    }
+    """What the console's page sends: every field that may change, as it is."""
+    fields = {name: getattr(grade, name) for name in CHANGEABLE}
+    return fields | {"window_schedule": '{"every_minutes": 60, "kind": "hour"}'} | changes
 
 
 def test_a_grade_is_changed_by_the_rules_of_the_action(operator):
