@@ -16,6 +16,7 @@ from exchange.domain.netting import OpenLot
 from exchange.domain.orders import BUY, CANCEL_ON_DISCONNECT, SELL, Reason
 from exchange.domain.requests import MarketTerms
 from exchange.models import (
+    AuctionCall,
     AuctionResult,
     BuyerExclusion,
     Command,
@@ -37,7 +38,6 @@ from exchange.models.journal import entry_id, id_range
 from identity.access import Actor
 
 REFERENCE_DAYS = 7
-VOLATILITY_CALL = timedelta(minutes=2)
 REASON_CODES = {int(reason): reason.code.replace("_", "-") for reason in Reason} | {90: "hold-too-small"}
 
 
@@ -76,7 +76,7 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
     """Return what each of these markets asks of an order; those that do not exist are left out."""
     rows = Market.objects.filter(pk__in=market_ids).values_list(
         "id", "phase", "mode", "halted", "tick_nano", "min_order_tokens", "cap_price_nano", "reference_price_nano",
-        "call_closes_at", "gate_closes_at", "last_trade",
+        "call_closes_at", "gate_closes_at", "last_trade", "call__ends_at",
     )
     return {
         row[0]: MarketTerms(
@@ -88,7 +88,7 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
             min_order_tokens=row[5],
             cap_price_nano=row[6] or 0,
             reference_price_nano=row[7],
-            call_closes_at=row[8],
+            call_closes_at=row[11] or row[8],
             gate_closes_at=row[9],
             last_trade=row[10],
         )
@@ -299,9 +299,19 @@ def reference_price_nano(market: Market, *, at: datetime) -> int | None:
     return price // market.tick_nano * market.tick_nano or None if price is not None else None
 
 
-def volatility_call(market: Market) -> timedelta:
-    """Return how long a call lasts that a collar has opened."""
-    return min(VOLATILITY_CALL, (market.call_closes_at - market.call_opens_at) or VOLATILITY_CALL)
+def calls_of(market: Market) -> "QuerySet[AuctionCall]":
+    """Return the calls that a market had and has: its own, and those that it shares."""
+    return AuctionCall.objects.filter(
+        Q(market=market) | Q(pk=market.call_id) | Exists(market.auctions.filter(call_id=OuterRef("pk")))
+    )
+
+
+def reserve_price_nano(market_id: int) -> int | None:
+    """Return the lowest reserve price of the capacity on offer in a market, or None where there is none."""
+    rows = Offer.objects.filter(
+        market_id=market_id, state=Offer.State.OFFERED, capacity__withdrawn_at__isnull=True
+    ).order_by("capacity__reserve_price_nano")
+    return rows.values_list("capacity__reserve_price_nano", flat=True).first()
 
 
 def markets_due(now: datetime) -> list[int]:
@@ -310,7 +320,8 @@ def markets_due(now: datetime) -> list[int]:
     gate_open = Q(gate_closed_at__isnull=True, gate_closes_at__lte=now)
     due = (
         Q(phase="scheduled", call_opens_at__lte=now)
-        | Q(phase="call", call_closes_at__lte=now)
+        | Q(phase="call", call__isnull=True, call_closes_at__lte=now)
+        | Q(phase="call", call__ends_at__lte=now)
         | Q(phase__in=["call", "continuous"]) & gate_open
         | Q(phase="closed") & gate_open
         | Q(phase="closed", gate_closed_at__isnull=False, window_start__lte=now)

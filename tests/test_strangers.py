@@ -42,6 +42,7 @@ PUBLIC = {
     "v1/markets/<int:market_id>/phases",
     "v1/markets/<int:market_id>/statistics",
     "v1/grades/<str:slug_or_id>/index",
+    "v1/markets/<int:market_id>/calls",
     "v1/auctions/<int:auction_id>",
     "v1/auctions/<int:auction_id>/curves",
     "v1/auctions/<int:auction_id>/history",

@@ -15,11 +15,11 @@ from django.db import connection
 
 from core.transactions import assert_in_transaction
 from exchange import queries
-from exchange.actions import auctions, facts
+from exchange.actions import auctions, calls, facts
 from exchange.actions.market_state import MarketState, forget_book, state_of
 from exchange.domain.commands import QueuedCommand, unpack
 from exchange.domain.orders import Kind, Phase
-from exchange.models import AuctionResult, Intervention, Market
+from exchange.models import AuctionCall, AuctionResult, Intervention, Market
 from providers.queries import highest_list_price_nano
 
 BOOK_PHASES = {
@@ -28,6 +28,9 @@ BOOK_PHASES = {
     "continuous": Phase.CONTINUOUS,
     "closed": Phase.CLOSED,
 }
+
+
+VERBS = ("intervene", "expire", "open", "uncross", "close")  # what comes first where two are due at one moment
 
 
 class Moment(NamedTuple):
@@ -107,8 +110,8 @@ def _next_moment(
         if market.cap_price_nano is not None and market.call_opens_at < market.call_closes_at:
             due.append(Moment(market.call_opens_at, "open"))
     elif market.phase == Market.Phase.CALL:
-        ends = market.volatility_call_until or market.call_closes_at
-        if not market.halted:
+        ends = calls.ends_at(market)
+        if not (market.halted or (state is not None and state.book.halted)):
             due.append(Moment(ends, "uncross"))
         due.append(Moment(max(market.gate_closes_at, ends), "close"))
     elif market.phase == Market.Phase.CONTINUOUS:
@@ -117,39 +120,55 @@ def _next_moment(
         expiry = state.next_expiry()
         if expiry is not None:
             due.append(Moment(expiry, "expire"))
-    return min((moment for moment in due if moment.at <= now), default=None)
+    return min(
+        (moment for moment in due if moment.at <= now),
+        key=lambda moment: (moment.at, VERBS.index(moment.verb)),
+        default=None,
+    )
 
 
 def _do(moment: Moment, market: Market, state: MarketState, now: datetime) -> None:
     if moment.verb == "open":
         market.phase = Market.Phase.CALL
         state.enter(Kind.PHASE, now, lots=Phase.CALL)
+        if market.static_collar_thousandths and market.reference_price_nano:
+            state.enter(Kind.REFERENCE, now, price=market.reference_price_nano // market.tick_nano)
+        calls.open_scheduled(market, now=now)
     elif moment.verb == "expire":
         state.enter(Kind.EXPIRE, now)
     elif moment.verb == "uncross":
         _uncross(market, state, now)
     else:
         market.phase = Market.Phase.CLOSED
-        market.volatility_call_until = None
+        calls.end(market.call, now=now)
+        market.call = None
         state.enter(Kind.PHASE, now, lots=Phase.CLOSED)
 
 
 def _intervene(asked: Intervention, market: Market, state: MarketState, now: datetime) -> None:
     """Enter what was asked for into the journal."""
     state.enter(Kind(asked.kind), now, owner=asked.organization_id or 0)
+    if asked.kind == Intervention.Kind.RESUME and market.phase == Market.Phase.CALL:
+        calls.resume(market, now=now)
     asked.sequence = state.sequence
     asked.save(update_fields=["sequence"])
 
 
 def _uncross(market: Market, state: MarketState, now: datetime) -> None:
-    if market.volatility_call_until is not None:
+    if market.static_collar_thousandths or market.dynamic_collar_thousandths:
+        price_tick = auctions.price_in_sight(market, state)
+        if price_tick is not None and calls.must_go_on(market, state, price_tick):
+            calls.extend(market, state, price_tick, now=now)
+            return
+    if calls.is_volatility(market):
         kind = AuctionResult.Kind.VOLATILITY
     elif market.mode == Market.Mode.AUCTION:
         kind = AuctionResult.Kind.OFF_PEAK
     else:
         kind = AuctionResult.Kind.OPENING
-    market.volatility_call_until = None
     auctions.uncross(market=market, state=state, kind=kind, now=now)
+    calls.end(market.call, now=now)
+    market.call = None
     follows = Phase.CLOSED if market.mode == Market.Mode.AUCTION else Phase.CONTINUOUS
     state.enter(Kind.PHASE, now, lots=follows)
     market.phase = Market.Phase.CLOSED if follows == Phase.CLOSED else Market.Phase.CONTINUOUS
@@ -165,7 +184,7 @@ def _volatility(market: Market, phase: int, now: datetime) -> None:
     """A collar has stopped continuous trading: a call begins, which ends by auction."""
     if phase == Phase.CALL:
         market.phase = Market.Phase.CALL
-        market.volatility_call_until = min(now + queries.volatility_call(market), market.gate_closes_at)
+        calls.open_own(market, cause=AuctionCall.Cause.VOLATILITY, now=now)
 
 
 def phase_by_book(market: Market, state: MarketState) -> None:

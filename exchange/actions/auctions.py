@@ -1,6 +1,6 @@
 """An auction's result: what the book was, which price it gave, which rule decided."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,34 +9,51 @@ import numpy as np
 import zstandard
 
 from core.money import LOT_TOKENS, format_price
+from exchange import queries
 from exchange.actions.market_state import MarketState
-from exchange.domain.auction import Determination
+from exchange.domain.auction import Determination, determine_price
 from exchange.domain.orders import Kind
 from exchange.domain.sides import MARKET, Side
-from exchange.domain.uncross import Sealed
+from exchange.domain.uncross import Sealed, indicative, is_thin, sealed, self_trades
 from exchange.models import AuctionBook, AuctionResult, Market
 from identity.actions.events import Event, emit_all
 
 LARGE_SELLER_THOUSANDTHS = 400
+THIN_BELOW_RESERVE = "thin_below_reserve"
+
+
+def price_in_sight(market: Market, state: MarketState) -> int | None:
+    """Return the price in ticks at which the call of a market would clear now, before self-trade prevention."""
+    return indicative(state.book, (market.reference_price_nano or 0) // market.tick_nano).price_tick
 
 
 def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> AuctionResult:
-    """Clear the call of a market whose lock is held, enter it into the journal and record the result."""
-    reference = (market.reference_price_nano or 0) // market.tick_nano
-    state.enter(Kind.UNCROSS, now, price=reference)
-    cleared = state.book.cleared
-    assert cleared is not None, "an auction of one market is decided by its book"
-    sides, determined = cleared.sealed, cleared.determined
-    members = _Members.of(sides)
+    """
+    Clear the call of a market whose lock is held, enter it into the journal and record the result. A thin auction that
+    would trade below the lowest reserve price on offer trades nothing.
+    """
     tick = market.tick_nano
+    reference = min((market.reference_price_nano or 0) // tick, state.book.terms.cap)
+    reserve_tick = _reserve_tick(market) if is_thin(state.book) else None
+    withheld = None if reserve_tick is None else _below(reserve_tick, state, reference)
+    if withheld is None:
+        state.enter(Kind.UNCROSS, now, price=reference)
+        cleared = state.book.cleared
+        assert cleared is not None, "an auction of one market is decided by its book"
+        sides, determined, rule = cleared.sealed, cleared.determined, cleared.determined.rule.value
+    else:
+        state.enter(Kind.UNCROSS, now, fills=())
+        (sides, determined), rule = withheld, THIN_BELOW_RESERVE
+    members = _Members.of(sides)
     result = AuctionResult(
         market=market,
         sequence=state.sequence,
         kind=kind,
+        call=market.call,
         price_nano=_nano(determined.price_tick, tick),
         volume_tokens=determined.volume_lots * LOT_TOKENS,
         surplus_tokens=determined.surplus_lots * LOT_TOKENS,
-        rule=determined.rule.value,
+        rule=rule,
         reference_price_nano=market.reference_price_nano,
         best_bid_nano=_nano(determined.best_bid_tick, tick),
         best_ask_nano=_nano(determined.best_ask_tick, tick),
@@ -45,12 +62,13 @@ def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> 
         buyers=members.buyers,
         sellers=members.sellers,
         largest_seller_thousandths=members.largest_seller_thousandths,
-        thin=members.buyers < 2 or members.sellers < 2,
+        thin=members.thin,
+        reserve_price_nano=_nano(reserve_tick, tick),
         figures=_figures(determined),
         cleared_at=now,
     )
     result.save()
-    AuctionBook.objects.create(auction=result, content=_book(sides, reference, market.margin))
+    AuctionBook.objects.create(auction=result, content=_book(sides, reference, reserve_tick, market.margin))
     emit_all([_cleared(result, member_id) for member_id in sorted(members.ids)], now=now)
     return result
 
@@ -72,6 +90,21 @@ def _cleared(result: AuctionResult, member_id: int) -> Event:
     )
 
 
+def _reserve_tick(market: Market) -> int | None:
+    """Return the lowest reserve price on offer in ticks, rounded up; None without one."""
+    reserve = queries.reserve_price_nano(market.pk)
+    return None if reserve is None else -(-reserve // market.tick_nano)
+
+
+def _below(reserve_tick: int, state: MarketState, reference: int) -> tuple[Sealed, Determination] | None:
+    """Return the sides, and a determination that trades nothing, if the price would lie below the reserve."""
+    sides = sealed(state.book, self_trades(state.book))
+    determined = determine_price(sides.bids, sides.asks, reference or None)
+    if determined.price_tick is None or determined.price_tick >= reserve_tick:
+        return None
+    return sides, replace(determined, price_tick=None, volume_lots=0, surplus_lots=0)
+
+
 class _Members:
     """How many members take part, and how much of what is offered is one seller's."""
 
@@ -80,6 +113,11 @@ class _Members:
         self.buyers = buyers
         self.sellers = sellers
         self.largest_seller_thousandths = largest_seller_thousandths
+
+    @property
+    def thin(self) -> bool:
+        """Fewer than two buyers or two sellers."""
+        return self.buyers < 2 or self.sellers < 2
 
     @classmethod
     def of(cls, sides: Sealed) -> "_Members":
@@ -102,7 +140,7 @@ def _figures(determined: Determination) -> dict[str, Any]:
     return figures
 
 
-def _book(sides: Sealed, reference: int, margin: str) -> bytes:
+def _book(sides: Sealed, reference: int, reserve_tick: int | None, margin: str) -> bytes:
     """Return the anonymised book as `manage.py clear_book` reads it, compressed."""
     content = {
         "bids": _rows(sides.bids, MARKET),
@@ -110,6 +148,8 @@ def _book(sides: Sealed, reference: int, margin: str) -> bytes:
         "reference": reference or None,
         "margin": margin,
     }
+    if reserve_tick is not None:
+        content["reserve"] = reserve_tick
     return zstandard.compress(msgspec.json.encode(content))
 
 

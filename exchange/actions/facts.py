@@ -45,7 +45,7 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)
-    market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "volatility_call_until"])
+    market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "call"])
     ledger.post_all([*facts.postings, *postings], now=now, bulks=facts.bulks)
     return len(entries)
 

@@ -22,7 +22,7 @@ from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
 from exchange.domain.facts import Facts
 from exchange.domain.frames import Statistics
-from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase
+from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase, Rare
 from exchange.domain.public_book import Published
 from exchange.domain.settling import Settling
 from exchange.domain.times import from_ns, to_ns
@@ -114,14 +114,32 @@ class MarketState:
         self.sequence = sequence
         return phases
 
-    def enter(self, kind: Kind, now: datetime, *, price: int = 0, lots: int = 0, owner: int = 0) -> list[EventRow]:
-        """Enter something that the system does: a phase, an uncross, an expiry, a halt."""
+    def enter(
+        self,
+        kind: Kind,
+        now: datetime,
+        *,
+        price: int = 0,
+        lots: int = 0,
+        owner: int = 0,
+        order: int = 0,
+        fills: Iterable[tuple[int, int]] | None = None,
+    ) -> list[EventRow]:
+        """
+        Enter something that the system does: a phase, an uncross, an expiry, a halt.
+
+        :param fills: of an uncross, (order, lots) as they were decided elsewhere; None lets the book decide.
+        """
         at = self.begin(now)
         self.sequence += 1
-        events = self.book.apply((to_ns(at), self.sequence, 0, owner, price, lots, int(kind), -1, 0, None))
+        rare = None if fills is None else Rare(fills=tuple((number, filled) for number, filled in fills))
+        events = self.book.apply((to_ns(at), self.sequence, order, owner, price, lots, int(kind), -1, 0, rare))
         self.settling.settle(events, self.sequence)
         self.events += events
-        content = {name: int(value) for name, value in (("price", price), ("lots", lots), ("owner", owner)) if value}
+        fields = (("price", price), ("lots", lots), ("owner", owner), ("order", order))
+        content: dict[str, Any] = {name: int(value) for name, value in fields if value}
+        if rare is not None:
+            content["fills"] = rare.fills
         self.entries.append(Entry(self.sequence, int(kind), b"", 0, at, content or None))
         return events
 
@@ -149,6 +167,8 @@ def book_terms(market: Market) -> MarketTerms:
         lot_tokens=LOT_TOKENS,
         cap=(market.cap_price_nano or 0) // tick,
         minimum_lots=max(1, market.min_order_tokens // LOT_TOKENS),
+        static_collar=market.static_collar_thousandths,
+        dynamic_collar=market.dynamic_collar_thousandths,
         pro_rata=market.margin == Market.Margin.PRO_RATA,
     )
 
@@ -236,6 +256,8 @@ def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | Non
         price=content.get("price", 0),
         lots=content.get("lots", 0),
         owner=content.get("owner", 0),
+        order=content.get("order", 0),
+        fills=content.get("fills"),
     )
 
 

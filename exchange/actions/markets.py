@@ -84,6 +84,10 @@ def create_market(
         min_order_tokens=grade.min_order_tokens,
         cap_price_nano=cap_price_nano,
         reference_price_nano=reference_price_nano,
+        random_end_seconds=grade.random_end_seconds,
+        volatility_call_seconds=grade.volatility_call_seconds,
+        static_collar_thousandths=grade.static_collar_thousandths,
+        dynamic_collar_thousandths=grade.dynamic_collar_thousandths,
         created_at=now,
     )
     try:

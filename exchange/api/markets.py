@@ -64,7 +64,7 @@ class Markets(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List markets, the newest first; `grade` is a slug or id."""
-        rows = Market.objects.select_related("grade")
+        rows = Market.objects.select_related("grade", "call")
         grade, phase = request.query_params.get("grade"), request.query_params.get("phase")
         if grade:
             rows = rows.filter(grade_id=int(grade)) if grade.isdigit() and len(grade) < 10 else rows.filter(
@@ -115,6 +115,18 @@ class MarketDetail(ApiView):
         return Response(shapes.show_market(market) | {"unplaced": queries.unplaced_tokens(market_id)})
 
 
+class MarketCalls(ApiView):
+    """The calls that a market had and has."""
+
+    public = True
+
+    @extend_schema(responses=shapes.CallPage, operation_id="market_calls_list")
+    def get(self, request: Request, market_id: int) -> Response:
+        """List a market's calls, the latest first: hashes of their seeds, and the seeds of those that have ended."""
+        market = market_or_404(market_id)
+        return Response(page(request, queries.calls_of(market), lambda row: shapes.show_call(row) or {}))
+
+
 class MarketTrades(ApiView):
     """A market's trades, without names."""
 
@@ -137,7 +149,7 @@ class Auctions(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List auctions, the newest first."""
-        rows = AuctionResult.objects.all()
+        rows = AuctionResult.objects.select_related("call")
         market_id = whole_number(request, "market")
         if market_id is not None:
             rows = rows.filter(market_id=market_id)
@@ -152,7 +164,7 @@ class AuctionDetail(ApiView):
     @extend_schema(responses=shapes.AuctionOut)
     def get(self, request: Request, auction_id: int) -> Response:
         """Show an auction's price, the rule that decided it, and the figures."""
-        row = AuctionResult.objects.filter(pk=auction_id).first()
+        row = AuctionResult.objects.select_related("call").filter(pk=auction_id).first()
         if row is None:
             raise NotFound("There is no such auction.")
         return Response(shapes.show_auction(row))
@@ -202,7 +214,7 @@ def market_or_404(market_id: int) -> Market:
 
     :raises NotFound: there is none of that id.
     """
-    row = Market.objects.select_related("grade").filter(pk=market_id).first()
+    row = Market.objects.select_related("grade", "call").filter(pk=market_id).first()
     if row is None:
         raise NotFound("There is no such market.")
     return row

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from core.money import format_price, format_price_per_million, format_yuan, round_half_up
 from exchange.domain.commands import IN_FORCE_NAMES, SELF_TRADE_NAMES, SIDE_NAMES, TYPE_NAMES, session_name
 from exchange.domain.orders import ALL_OR_NONE, CANCEL_ON_DISCONNECT, POST_ONLY, STP, TIME_IN_FORCE
-from exchange.models import AuctionResult, DeliveryContract, Market, MarketPosition, Trade
+from exchange.models import AuctionCall, AuctionResult, DeliveryContract, Market, MarketPosition, Trade
 from exchange.queries import OrderState
 
 
@@ -20,6 +20,33 @@ def price(price_nano: int | None) -> str | None:
 def per_million(price_nano: int | None) -> str | None:
     """Return a price in ¥ per million tokens as text, or None."""
     return None if price_nano is None else format_price_per_million(price_nano)
+
+
+class CallOut(serializers.Serializer[Any]):
+    """The end of a call: between `closes_at` and `random_seconds` later, by a seed that is shown once it has ended."""
+
+    cause = serializers.ChoiceField(choices=["schedule", "volatility", "extension", "resumption"])
+    closes_at = serializers.DateTimeField()
+    random_seconds = serializers.IntegerField()
+    extensions = serializers.IntegerField()
+    seed_hash = serializers.CharField(help_text="SHA-256 of the seed, shown from the opening of the call.")
+    seed = serializers.CharField(allow_null=True)
+    ends_at = serializers.DateTimeField(allow_null=True)
+
+
+def show_call(row: AuctionCall | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    over = row.ended_at is not None
+    return {
+        "cause": row.cause,
+        "closes_at": row.closes_at,
+        "random_seconds": row.random_seconds,
+        "extensions": row.extensions,
+        "seed_hash": row.seed_hash,
+        "seed": bytes(row.seed).hex() if over else None,
+        "ends_at": row.ends_at if over else None,
+    }
 
 
 class MarketOut(serializers.Serializer[Any]):
@@ -36,6 +63,10 @@ class MarketOut(serializers.Serializer[Any]):
     call_opens_at = serializers.DateTimeField()
     call_closes_at = serializers.DateTimeField()
     gate_closes_at = serializers.DateTimeField()
+    call = CallOut(allow_null=True, help_text="The present call's end.")
+    random_end_seconds = serializers.IntegerField()
+    static_collar_thousandths = serializers.IntegerField()
+    dynamic_collar_thousandths = serializers.IntegerField()
     tick = serializers.CharField()
     min_order = serializers.IntegerField()
     cap_price = serializers.CharField(allow_null=True)
@@ -67,6 +98,10 @@ def show_market(row: Market) -> dict[str, Any]:
         "call_opens_at": row.call_opens_at,
         "call_closes_at": row.call_closes_at,
         "gate_closes_at": row.gate_closes_at,
+        "call": show_call(row.call),
+        "random_end_seconds": row.random_end_seconds,
+        "static_collar_thousandths": row.static_collar_thousandths,
+        "dynamic_collar_thousandths": row.dynamic_collar_thousandths,
         "tick": format_price(row.tick_nano),
         "min_order": row.min_order_tokens,
         "cap_price": price(row.cap_price_nano),
@@ -223,6 +258,8 @@ class AuctionOut(serializers.Serializer[Any]):
     largest_seller_thousandths = serializers.IntegerField()
     concentrated = serializers.BooleanField()
     thin = serializers.BooleanField()
+    reserve_price = serializers.CharField(allow_null=True, help_text="Of a thin auction: it trades at no less.")
+    call = CallOut(allow_null=True)
     figures = serializers.JSONField()
     cleared_at = serializers.DateTimeField()
 
@@ -249,6 +286,8 @@ def show_auction(row: AuctionResult) -> dict[str, Any]:
         "largest_seller_thousandths": row.largest_seller_thousandths,
         "concentrated": row.largest_seller_thousandths > 400,
         "thin": row.thin,
+        "reserve_price": price(row.reserve_price_nano),
+        "call": show_call(row.call),
         "figures": row.figures,
         "cleared_at": row.cleared_at,
     }
@@ -329,6 +368,7 @@ def page_of(item: type[serializers.Serializer[Any]], name: str) -> type[serializ
     return type(name, (serializers.Serializer,), fields)
 
 
+CallPage = page_of(CallOut, "CallPage")
 MarketPage = page_of(MarketOut, "MarketPage")
 OrderPage = page_of(OrderOut, "OrderPage")
 PublicTradePage = page_of(PublicTradeOut, "PublicTradePage")

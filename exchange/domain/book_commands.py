@@ -92,6 +92,7 @@ class Commands(Matching):
             int(Kind.HALT): self._halt,
             int(Kind.RESUME): self._resume,
             int(Kind.REFERENCE): self._set_reference,
+            int(Kind.EXTEND): self._extend,
         }
 
     def _perform(self, command: Command) -> list[EventRow]:
@@ -214,6 +215,12 @@ class Commands(Matching):
 
     def _set_reference(self, command: Command, events: list[EventRow]) -> None:
         self.reference = command[4]
+
+    def _extend(self, command: Command, events: list[EventRow]) -> None:
+        if self.phase == CALL:
+            events.append((PHASE, CALL, CALL, command[4], 0, int(o.Cause.VOLATILITY)))
+        else:
+            events.append((REFUSED, 0, 0, command[4], 0, int(Reason.WRONG_PHASE)))
 
     def _set_phase(self, command: Command, events: list[EventRow]) -> None:
         phase = command[5]

@@ -23,6 +23,7 @@ within its market; `owner` 0 is the exchange itself.
     UNCROSS                       reference or 0                           rare.fills: as decided elsewhere, at `price`
     HALT, RESUME
     REFERENCE                     static reference price
+    EXTEND                        the price that left its collar: the call goes on
 
 An **event** is a tuple of six integers, so a list of events is an (n, 6) int64 array:
 
@@ -72,6 +73,7 @@ class Kind(IntEnum):
     HALT = 23
     RESUME = 24
     REFERENCE = 25
+    EXTEND = 26
 
 
 class Phase(IntEnum):

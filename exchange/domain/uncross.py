@@ -106,6 +106,20 @@ def _best_by_group(side: BookSide) -> dict[int, int]:
     return best
 
 
+def is_thin(book: Matching) -> bool:
+    """Say whether fewer than two owners buy or fewer than two sell in a call."""
+    for side in book.sides:
+        first = None
+        for order in gathered(side):
+            if first is None:
+                first = order[OWNER]
+            elif order[OWNER] != first:
+                break
+        else:
+            return True
+    return False
+
+
 def sealed(book: Matching, without: dict[int, int]) -> Sealed:
     """Return the sides of the book less what self-trade prevention takes (`without`), and less conditional orders."""
     sides, numbers, owners = [], [], []

@@ -6,7 +6,7 @@ from the application, take no foreign key in the database (checking one costs mo
 insert-only.
 """
 
-from exchange.models.auctions import AuctionBook, AuctionResult
+from exchange.models.auctions import AuctionBook, AuctionCall, AuctionResult
 from exchange.models.contracts import (
     BuyerExclusion,
     ContractDeployment,
@@ -26,6 +26,7 @@ from exchange.models.orders import Command, CommandQueue
 
 __all__ = [
     "AuctionBook",
+    "AuctionCall",
     "AuctionResult",
     "BookSnapshot",
     "BuyerExclusion",

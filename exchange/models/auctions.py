@@ -3,10 +3,55 @@
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from exchange.models.markets import Market
+
+
+class AuctionCall(models.Model):
+    """
+    The end of a call: when it closes, how much longer it may run, and the seed that decides it.
+
+    Markets of one tick and margin rule whose calls close at the same moment share one, so that they end together. One
+    that a collar, an extension or a resumption opened is one market's own. The seed is published once `ended_at` is
+    set.
+    """
+
+    class Cause(models.TextChoices):
+        SCHEDULE = "schedule", _("Schedule")
+        VOLATILITY = "volatility", _("A collar in continuous trading")
+        EXTENSION = "extension", _("The price left its collar at the end")
+        RESUMPTION = "resumption", _("Trading resumed after its end")
+
+    cause = models.CharField(max_length=10, choices=Cause)
+    market = models.ForeignKey(Market, models.PROTECT, null=True, related_name="calls")
+    closes_at = models.DateTimeField()
+    random_seconds = models.PositiveIntegerField()
+    tick_nano = models.BigIntegerField()
+    margin = models.CharField(max_length=10)
+    extensions = models.PositiveSmallIntegerField(default=0, help_text="How often it was extended to this end.")
+    seed = models.BinaryField(max_length=32)
+    seed_hash = models.CharField(max_length=64, help_text="SHA-256 of the seed, published when the call opens.")
+    ends_at = models.DateTimeField(help_text="Secret until it has passed.")
+    opened_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["closes_at", "random_seconds", "tick_nano", "margin"], condition=Q(market__isnull=True),
+                name="call_shared_once",
+            ),
+            models.CheckConstraint(
+                name="call_scheduled_is_shared",
+                condition=Q(cause="schedule", market__isnull=True) | (~Q(cause="schedule") & Q(market__isnull=False)),
+            ),
+            models.CheckConstraint(name="call_ends_after_closing", condition=Q(ends_at__gte=F("closes_at"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"call until {self.closes_at:%Y-%m-%d %H:%M:%S}"
 
 
 class AuctionResult(models.Model):
@@ -20,6 +65,7 @@ class AuctionResult(models.Model):
     market = models.ForeignKey(Market, models.PROTECT, related_name="auctions")
     sequence = models.BigIntegerField(help_text="The journal entry that is this auction.")
     kind = models.CharField(max_length=10, choices=Kind)
+    call = models.ForeignKey(AuctionCall, models.PROTECT, null=True, related_name="auctions")
     price_nano = models.BigIntegerField(null=True)
     volume_tokens = models.BigIntegerField()
     surplus_tokens = models.BigIntegerField(help_text="Left over at the price; positive: bids.")
@@ -33,6 +79,9 @@ class AuctionResult(models.Model):
     sellers = models.PositiveIntegerField()
     largest_seller_thousandths = models.PositiveSmallIntegerField()
     thin = models.BooleanField(help_text="Fewer than two buyers or two sellers: it feeds no index.")
+    reserve_price_nano = models.BigIntegerField(
+        null=True, help_text="The lowest reserve price of the capacity on offer: a thin auction trades at no less."
+    )
     figures = models.JSONField()
     cleared_at = models.DateTimeField()
 

@@ -40,6 +40,7 @@ class JournalEntry(models.Model):
         HALT = 23, _("Halt")
         RESUME = 24, _("Resume")
         REFERENCE = 25, _("Reference price")
+        EXTEND = 26, _("Extended call")
 
     id = models.BigIntegerField(primary_key=True)
     kind = models.SmallIntegerField(choices=Kind)

@@ -55,11 +55,23 @@ class Market(models.Model):
     call_opens_at = models.DateTimeField()
     call_closes_at = models.DateTimeField()
     gate_closes_at = models.DateTimeField()
-    volatility_call_until = models.DateTimeField(null=True, help_text="When a call that a collar opened ends.")
+    call = models.ForeignKey(
+        "exchange.AuctionCall", models.PROTECT, null=True, related_name="markets", help_text="The present call's end."
+    )
     tick_nano = models.BigIntegerField()
     min_order_tokens = models.BigIntegerField()
     cap_price_nano = models.BigIntegerField(null=True, help_text="Fixed before the call: no higher limit is accepted.")
     reference_price_nano = models.BigIntegerField(null=True, help_text="Fixed when the call opens.")
+    random_end_seconds = models.PositiveIntegerField(default=0, help_text="How much longer a call may run; 0: not.")
+    volatility_call_seconds = models.PositiveIntegerField(
+        default=120, help_text="How long a call lasts that a collar opened, and an extension."
+    )
+    static_collar_thousandths = models.PositiveIntegerField(
+        default=0, help_text="How far from the reference price trades may be; 0: no collar."
+    )
+    dynamic_collar_thousandths = models.PositiveIntegerField(
+        default=0, help_text="How far from the last trade before the order trades may be; 0: no collar."
+    )
     last_sequence = models.BigIntegerField(default=0)
     last_trade = models.BigIntegerField(default=0)
     created_at = models.DateTimeField()

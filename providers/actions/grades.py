@@ -69,6 +69,10 @@ class GradeTerms:
     reference_price_nano: int | None = None
     meter_tolerance_thousandths: int = 20
     signed_usage: bool = False
+    random_end_seconds: int = 0
+    volatility_call_seconds: int = 120
+    static_collar_thousandths: int = 0
+    dynamic_collar_thousandths: int = 0
 
 
 def publish_grade(*, terms: GradeTerms, now: datetime, actor: Actor | None = None) -> tuple[Grade, bool]:
@@ -126,6 +130,13 @@ FROZEN = (
     "tick_nano",
     "min_order_tokens",
 )
+#: How calls end and what interrupts trading: whole numbers, 0 for off.
+GUARDS = (
+    "random_end_seconds",
+    "volatility_call_seconds",
+    "static_collar_thousandths",
+    "dynamic_collar_thousandths",
+)
 #: What the operator may change of a published grade.
 CHANGEABLE = (
     "name",
@@ -139,6 +150,10 @@ CHANGEABLE = (
     "reference_price_nano",
     "meter_tolerance_thousandths",
     "signed_usage",
+    "random_end_seconds",
+    "volatility_call_seconds",
+    "static_collar_thousandths",
+    "dynamic_collar_thousandths",
     "status",
 )
 
@@ -181,6 +196,7 @@ def check_changes(grade: Grade, changes: Mapping[str, Any]) -> dict[str, Any]:
             after["call_closes_before_seconds"],
             after["gate_closes_before_seconds"],
         ),
+        guards={name: after[name] for name in GUARDS},
         reference_price_nano=after["reference_price_nano"],
         tick_nano=grade.tick_nano,
     )
@@ -230,6 +246,7 @@ def _check_terms(terms: GradeTerms) -> None:
             terms.call_closes_before_seconds,
             terms.gate_closes_before_seconds,
         ),
+        guards={name: getattr(terms, name) for name in GUARDS},
         reference_price_nano=terms.reference_price_nano,
         tick_nano=terms.tick_nano,
     )
@@ -242,7 +259,13 @@ def check_region(region: str) -> None:
 
 
 def _check_running(
-    *, mode: str, margin_rule: str, times: tuple[int, int, int], reference_price_nano: int | None, tick_nano: int
+    *,
+    mode: str,
+    margin_rule: str,
+    times: tuple[int, int, int],
+    guards: Mapping[str, int],
+    reference_price_nano: int | None,
+    tick_nano: int,
 ) -> None:
     if mode not in Grade.Mode.values:
         raise BadGrade(f"mode is one of {', '.join(Grade.Mode.values)}.", field="mode")
@@ -252,6 +275,9 @@ def _check_running(
     _within("gate_closes_before_seconds", gate, 0, MAX_DAYS_SECONDS)
     _within("call_closes_before_seconds", closes, gate, MAX_DAYS_SECONDS)
     _within("call_opens_before_seconds", opens, closes + 1, MAX_DAYS_SECONDS)
+    _within("random_end_seconds", guards["random_end_seconds"], 0, closes - gate)
+    for name in GUARDS[1:]:
+        _within(name, guards[name], 1 if name == "volatility_call_seconds" else 0, 86_400)
     if reference_price_nano is not None and (reference_price_nano <= 0 or reference_price_nano % tick_nano):
         raise BadGrade("reference_price is above zero and a multiple of the tick.", field="reference_price")
 

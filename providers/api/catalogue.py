@@ -144,6 +144,10 @@ class RunningIn(StrictSerializer):
     reference_price = PriceField(required=False, allow_null=True)
     meter_tolerance_thousandths = serializers.IntegerField(required=False)
     signed_usage = serializers.BooleanField(required=False)
+    random_end_seconds = serializers.IntegerField(required=False)
+    volatility_call_seconds = serializers.IntegerField(required=False)
+    static_collar_thousandths = serializers.IntegerField(required=False)
+    dynamic_collar_thousandths = serializers.IntegerField(required=False)
 
 
 class GradeChangeIn(RunningIn):
@@ -203,6 +207,10 @@ class GradeOut(serializers.Serializer[Any]):
     reference_price_per_million = serializers.CharField(allow_null=True)
     meter_tolerance_thousandths = serializers.IntegerField()
     signed_usage = serializers.BooleanField()
+    random_end_seconds = serializers.IntegerField()
+    volatility_call_seconds = serializers.IntegerField()
+    static_collar_thousandths = serializers.IntegerField()
+    dynamic_collar_thousandths = serializers.IntegerField()
     status = serializers.CharField()
 
 
@@ -258,7 +266,8 @@ SAME = (
     "max_context_tokens", "max_output_tokens", "take_or_pay_thousandths", "cached_share_thousandths", "grace_seconds",
     "dispute_days",
     "mode", "margin_rule", "window_schedule", "call_opens_before_seconds", "call_closes_before_seconds",
-    "gate_closes_before_seconds", "meter_tolerance_thousandths", "signed_usage", "status",
+    "gate_closes_before_seconds", "meter_tolerance_thousandths", "signed_usage", "random_end_seconds",
+    "volatility_call_seconds", "static_collar_thousandths", "dynamic_collar_thousandths", "status",
 )  # fmt: skip
 
 

@@ -150,6 +150,18 @@ class Grade(models.Model):
     call_closes_before_seconds = models.IntegerField(default=3_600)
     gate_closes_before_seconds = models.IntegerField(default=900)
     reference_price_nano = models.BigIntegerField(null=True, blank=True)
+    random_end_seconds = models.PositiveIntegerField(
+        default=0, help_text="By how much at most a call runs on beyond its closing, by a seed nobody knows before."
+    )
+    volatility_call_seconds = models.PositiveIntegerField(
+        default=120, help_text="How long a call lasts that a collar opened, and each extension of a call."
+    )
+    static_collar_thousandths = models.PositiveIntegerField(
+        default=0, help_text="Around the reference price; beyond it a call is extended, trading interrupted. 0: none."
+    )
+    dynamic_collar_thousandths = models.PositiveIntegerField(
+        default=0, help_text="Around the last trade before an order, likewise. 0: none."
+    )
     meter_tolerance_thousandths = models.PositiveSmallIntegerField(
         default=20, help_text="How far apart the meters of an hour may be before the difference is held back."
     )

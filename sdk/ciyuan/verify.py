@@ -12,13 +12,18 @@ It shares no code with the exchange. Prices are in ticks, quantities in lots; nu
    between. Without a reference price, the middle of the two, rounded up.
 6. Where there are only market orders, the reference price.
 7. Where nothing is executable there is no price.
+
+A thin auction (fewer than two buyers or sellers) trades at no less than the lowest reserve price of the capacity on
+offer. When a call ended is decided by a seed whose SHA-256 was published while it was open; see `check_call`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 Row = Sequence[int | None]
@@ -155,6 +160,10 @@ def check(auction: Mapping[str, Any], book: Mapping[str, Any]) -> Verdict:
     :raises KeyError, ValueError: when either lacks what the rules need.
     """
     result = recompute(book["bids"], book["asks"], book["reference"])
+    reserve = book.get("reserve")
+    if auction.get("thin") and reserve is not None and result.price is not None and result.price < reserve:
+        why = f"thin: {result.price} is below the lowest reserve price {reserve}, so nothing trades"
+        result = Result(None, 0, 0, "thin_below_reserve", (*result.steps, why))
     tick, lot = Decimal(book["tick_price"]), int(book["lot_tokens"])
     price = None if result.price is None else result.price * tick
     volume, surplus = result.volume * lot, result.surplus * lot
@@ -166,4 +175,31 @@ def check(auction: Mapping[str, Any], book: Mapping[str, Any]) -> Verdict:
         ("rule", auction["rule"], result.rule),
     )
     differences = tuple(f"{name}: published {was}, recomputed {found}" for name, was, found in pairs if was != found)
+    differences += check_call(auction.get("call"))
     return Verdict(result, price, volume, surplus, differences)
+
+
+def check_call(call: Mapping[str, Any] | None, *, seen_hash: str | None = None) -> tuple[str, ...]:
+    """
+    Return what is wrong with the published end of a call; nothing where its seed gives it.
+
+    The call ends after its closing by the first 8 bytes of SHA-256("ciyuan call end" ‖ seed), big-endian, modulo
+    (1,000 · random_seconds + 1), in milliseconds; a call that a collar opened, at gate closure at the latest.
+
+    :param seen_hash: the hash that was published while the call was open, for whoever has kept it.
+    """
+    if call is None or call["seed"] is None:
+        return ()
+    seed = bytes.fromhex(call["seed"])
+    found = []
+    hashed = sha256(seed).hexdigest()
+    for name, promised in (("published", call["seed_hash"]), ("seen before", seen_hash)):
+        if promised is not None and promised != hashed:
+            found.append(f"seed: its hash is {hashed}, {name} was {promised}")
+    number = int.from_bytes(sha256(b"ciyuan call end" + seed).digest()[:8], "big")
+    offset = timedelta(milliseconds=number % (1_000 * int(call["random_seconds"]) + 1))
+    closes, ends = (datetime.fromisoformat(call[name].replace("Z", "+00:00")) for name in ("closes_at", "ends_at"))
+    at_the_latest = call["cause"] == "schedule" or ends > closes + offset
+    if ends != closes + offset and at_the_latest:
+        found.append(f"end of the call: published {ends}, the seed gives {closes + offset}")
+    return tuple(found)

@@ -132,7 +132,7 @@ class NaiveBook:
         handlers = {Kind.CANCEL: self.cancel, Kind.REPLACE: self.replace, Kind.MASS_CANCEL: self.mass_cancel,
                     Kind.LEASE_EXPIRED: self.lease, Kind.EXPIRE: self.expire, Kind.PHASE: self.set_phase,
                     Kind.UNCROSS: self.uncross, Kind.HALT: self.halt, Kind.RESUME: self.halt,
-                    Kind.REFERENCE: self.set_reference}  # fmt: skip
+                    Kind.REFERENCE: self.set_reference, Kind.EXTEND: self.extend}  # fmt: skip
         handlers.get(c.kind, self.submit)(c)
         self.follow_up()
         return self.events
@@ -141,6 +141,12 @@ class NaiveBook:
         self.events.append((int(event), *map(int, fields)))
 
     # --- commands -----------------------------------------------------------------------------------------------------
+
+    def extend(self, c):
+        if self.phase == Phase.CALL:
+            self.say(Event.PHASE, Phase.CALL, Phase.CALL, c.price, 0, Cause.VOLATILITY)
+        else:
+            self.say(Event.REFUSED, 0, 0, c.price, 0, Reason.WRONG_PHASE)
 
     def submit(self, c):
         reason = o.refusal(self.terms, c.command)
