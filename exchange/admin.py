@@ -12,9 +12,10 @@ from django.utils.translation import gettext_lazy as _
 from core import clock
 from core.errors import Problem
 from core.transactions import durable
-from exchange.actions import controls
+from exchange.actions import annulment, controls
 from exchange.actions.limits import FIELDS, set_limits
 from exchange.models import (
+    Annulment,
     AuctionResult,
     Command,
     ContractLot,
@@ -190,10 +191,33 @@ class TradeAdmin(LookOnly):
 
 
 @admin.register(AuctionResult)
-class AuctionResultAdmin(LookOnly):
+class AuctionResultAdmin(Operated):
+    actions = ("request_annulment", "confirm_annulment")
     list_display = ("id", "market", "kind", "price_nano", "volume_tokens", "surplus_tokens", "rule", "thin")
     list_filter = ("kind", "rule", "thin")
     list_select_related = ("market__grade",)
+
+    @admin.action(description=_("Ask for annulment"), permissions=["operate"])
+    def request_annulment(self, request: HttpRequest, rows: QuerySet[AuctionResult]) -> None:
+        self._each(request, rows, partial(annulment.request_annulment, reason=REASON))
+
+    @admin.action(description=_("Confirm annulment, as a second operator"), permissions=["operate"])
+    def confirm_annulment(self, request: HttpRequest, rows: QuerySet[AuctionResult]) -> None:
+        self._each(request, rows, annulment.confirm_annulment)
+
+    def _each(self, request: HttpRequest, rows: QuerySet[AuctionResult], act: Callable[..., Annulment]) -> None:
+        actor = operator_of(request)
+        if actor is None:
+            self.message_user(request, _("An annulment needs a person who acts for the operator."), messages.ERROR)
+            return
+        for auction in rows.order_by("pk"):
+            self.act(request, auction, partial(act, auction_id=auction.pk, now=clock.now(), actor=actor))
+
+
+@admin.register(Annulment)
+class AnnulmentAdmin(LookOnly):
+    list_display = ("auction", "requested_by", "requested_at", "confirmed_by", "confirmed_at", "sequence", "reason")
+    list_select_related = ("auction",)
 
 
 class ContractLotInline(admin.TabularInline):  # type: ignore[type-arg]

@@ -49,7 +49,8 @@ def escrow_is_what_sellers_are_owed() -> Iterator[Finding]:
     """Escrow is the value of trades until the gate, of the sellers' lots after it, and nothing once settled."""
     for market_id, phase, expected_nano, found in _rows("""
         WITH traded AS (
-            SELECT id >> 32 AS market_id, sum(quantity_tokens::numeric * price_nano) AS nano
+            SELECT id >> 32 AS market_id,
+                   sum(CASE aggressor WHEN 3 THEN -1 ELSE 1 END * quantity_tokens::numeric * price_nano) AS nano
             FROM exchange_trade GROUP BY 1
         ), replaced AS (
             SELECT lot_id, sum(quantity_tokens) AS tokens FROM exchange_replacement GROUP BY 1
@@ -76,6 +77,33 @@ def escrow_is_what_sellers_are_owed() -> Iterator[Finding]:
             yield Finding(
                 "escrow-is-owed", f"market {market_id} ({phase})", format_yuan(expected), format_yuan(found)
             )
+
+
+def annulled_auctions_are_reversed() -> Iterator[Finding]:
+    """Each trade of an annulled auction has one mirror, and nothing else has one."""
+    for market_id, number, buyer_id, seller_id, trades, mirrors in _rows("""
+        WITH reversed AS (
+            SELECT market_id, auction_sequence, sequence FROM exchange_annulment WHERE sequence > 0
+        ), made AS (
+            SELECT a.market_id, a.sequence, t.buyer_id, t.seller_id, t.buy_order_id, t.sell_order_id,
+                   t.quantity_tokens, t.price_nano, t.bond_micro, count(*) AS count
+            FROM reversed a JOIN exchange_trade t
+                 ON t.id >> 32 = a.market_id AND t.sequence = a.auction_sequence
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        ), mirrored AS (
+            SELECT id >> 32 AS market_id, sequence, seller_id AS buyer_id, buyer_id AS seller_id,
+                   sell_order_id AS buy_order_id, buy_order_id AS sell_order_id, quantity_tokens, price_nano,
+                   bond_micro, count(*) AS count
+            FROM exchange_trade WHERE aggressor = 3 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+        )
+        SELECT market_id, sequence, buyer_id, seller_id, coalesce(made.count, 0), coalesce(mirrored.count, 0)
+        FROM made FULL JOIN mirrored USING (
+            market_id, sequence, buyer_id, seller_id, buy_order_id, sell_order_id, quantity_tokens, price_nano,
+            bond_micro
+        ) WHERE coalesce(made.count, 0) <> coalesce(mirrored.count, 0) ORDER BY 1, 2, 3, 4
+    """):
+        subject = f"market {market_id}, entry {number}, from {seller_id} to {buyer_id}"
+        yield Finding("annulled-once", subject, str(trades), str(mirrors))
 
 
 def contracts_are_positions() -> Iterator[Finding]:
@@ -224,6 +252,7 @@ def _waiting(market: Market) -> Iterator[tuple[int, int, int]]:
 CHECKS: list[Check] = [
     ("positions", positions_are_trades),
     ("escrow", escrow_is_what_sellers_are_owed),
+    ("annulments", annulled_auctions_are_reversed),
     ("contracts", contracts_are_positions),
     ("replacements", replacements_are_within),
     ("journals", journals_replay),

@@ -13,7 +13,8 @@ _TRADED = """
 SELECT date_bin(%s, occurred_at, %s), (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1], sum(quantity_tokens)::bigint,
        sum(quantity_tokens::numeric * price_nano), count(*)
-FROM exchange_trade WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s GROUP BY 1 ORDER BY 1
+FROM exchange_trade
+WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s AND aggressor <> 3 GROUP BY 1 ORDER BY 1
 """
 
 

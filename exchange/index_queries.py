@@ -23,6 +23,9 @@ WHERE m.grade_id = %(grade)s AND m.last_trade > 0 AND m.gate_closes_at >= %(sinc
   AND t.occurred_at >= %(since)s AND t.occurred_at < %(until)s
   AND NOT EXISTS (
       SELECT FROM exchange_auctionresult a WHERE a.market_id = m.id AND a.sequence = t.sequence AND a.thin)
+  AND t.aggressor <> 3 AND NOT EXISTS (
+      SELECT FROM exchange_annulment n
+      WHERE n.market_id = m.id AND n.auction_sequence = t.sequence AND n.sequence > 0)
 GROUP BY 1, 2, 3
 """
 

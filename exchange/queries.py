@@ -16,6 +16,7 @@ from exchange.domain.netting import OpenLot
 from exchange.domain.orders import BUY, CANCEL_ON_DISCONNECT, SELL, Reason
 from exchange.domain.requests import MarketTerms
 from exchange.models import (
+    Annulment,
     AuctionCall,
     AuctionResult,
     BuyerExclusion,
@@ -168,45 +169,52 @@ def order_states(commands: "Iterable[Command] | QuerySet[Command]") -> list[Orde
     for event in OrderEvent.objects.filter(order_id__in=ids).order_by("entry_id"):
         events.setdefault(event.order_id, []).append(event)
     fills = _fills({order.market_id for order in orders}, ids)
+    none = (0, 0, 0)
     return [
-        _fold(order, queued=order.queue_id in queued, events=events.get(order.pk, []), fill=fills.get(order.pk, (0, 0)))
+        _fold(order, queued=order.queue_id in queued, events=events.get(order.pk, []), fill=fills.get(order.pk, none))
         for order in orders
     ]
 
 
 _FILLS = """
-SELECT o, sum(q)::bigint, sum(q * price_nano)::numeric FROM (
-    SELECT buy_order_id AS o, quantity_tokens AS q, price_nano FROM exchange_trade
+SELECT o, sum(q)::bigint, sum(q * price_nano)::numeric, sum(q) FILTER (WHERE q > 0)::bigint FROM (
+    SELECT buy_order_id AS o, CASE aggressor WHEN 3 THEN -1 ELSE 1 END * quantity_tokens AS q, price_nano
+    FROM exchange_trade
     WHERE id BETWEEN %(first)s AND %(last)s AND buy_order_id = ANY(%(ids)s)
     UNION ALL
-    SELECT sell_order_id, quantity_tokens, price_nano FROM exchange_trade
+    SELECT sell_order_id, CASE aggressor WHEN 3 THEN -1 ELSE 1 END * quantity_tokens, price_nano FROM exchange_trade
     WHERE id BETWEEN %(first)s AND %(last)s AND sell_order_id = ANY(%(ids)s)
 ) AS fills GROUP BY o
 """
 
 
-def _fills(market_ids: Iterable[int], order_ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
-    """Return tokens and tokens × nano-yuan that each order has traded."""
-    found: dict[UUID, tuple[int, int]] = {}
+def _fills(market_ids: Iterable[int], order_ids: list[UUID]) -> dict[UUID, tuple[int, int, int]]:
+    """
+    Return tokens and tokens × nano-yuan that each order has traded, annulled trades apart, and the tokens with them.
+    """
+    found: dict[UUID, tuple[int, int, int]] = {}
     with connection.cursor() as cursor:
         for market_id in market_ids:
             first, last = id_range(market_id)
             cursor.execute(_FILLS, {"first": first, "last": last, "ids": order_ids})
-            found.update((order_id, (tokens, int(paid))) for order_id, tokens, paid in cursor.fetchall())
+            found.update(
+                (order_id, (tokens, int(paid), gross)) for order_id, tokens, paid, gross in cursor.fetchall()
+            )
     return found
 
 
-def _fold(order: Command, *, queued: bool, events: list[OrderEvent], fill: tuple[int, int]) -> OrderState:
-    filled, paid = fill
+def _fold(order: Command, *, queued: bool, events: list[OrderEvent], fill: tuple[int, int, int]) -> OrderState:
+    filled, paid, gross = fill
     quantity, price, reduced = order.quantity_tokens, order.price_nano or None, 0
     hold_price = order.hold_price_nano
-    triggered, end = False, None
+    triggered, end, reason = False, None, 0
     for event in events:
         if event.kind == OrderEvent.Kind.REPLACED:
             quantity, price = event.quantity_tokens, event.price_nano or price
             hold_price = event.price_nano or hold_price
         elif event.kind == OrderEvent.Kind.REDUCED:
             reduced += event.quantity_tokens
+            reason = event.reason
         elif event.kind == OrderEvent.Kind.TRIGGERED:
             triggered = True
         else:
@@ -226,10 +234,10 @@ def _fold(order: Command, *, queued: bool, events: list[OrderEvent], fill: tuple
         status = "partly_filled" if filled else "open"
     held = 0
     if end is None and left > 0:
-        covered_left = max(0, order.covered_tokens - filled)
+        covered_left = max(0, order.covered_tokens - gross)
         funding = Funding(
             b"", hold_price, left, min(covered_left, left), order.bond_thousandths,
-            max(0, filled - order.covered_tokens),
+            max(0, gross - order.covered_tokens),
         )
         held = funding.rest_micro(buying=order.side != SELL)
     return OrderState(
@@ -246,7 +254,7 @@ def _fold(order: Command, *, queued: bool, events: list[OrderEvent], fill: tuple
         held_micro=held,
         bond_thousandths=order.bond_thousandths,
         triggered=triggered,
-        reason=REASON_CODES.get(end.reason, "") if end is not None else "",
+        reason=REASON_CODES.get(end.reason if end is not None else reason if status == "cancelled" else 0, ""),
         ended_at=end.occurred_at if end is not None else None,
     )
 
@@ -271,6 +279,12 @@ def trades_of(organization_id: int, market_ids: Collection[int] | None = None) -
     return Trade.objects.filter(ranges).filter(Q(buyer_id=organization_id) | Q(seller_id=organization_id))
 
 
+def standing_trades(market_id: int) -> "QuerySet[Trade]":
+    """Return the trades of a market that no annulment has reversed, mirror entries apart."""
+    annulled = Annulment.objects.filter(market_id=market_id, sequence__gt=0).values("auction_sequence")
+    return trades_in(market_id).exclude(aggressor=Trade.Aggressor.ANNULMENT).exclude(sequence__in=annulled)
+
+
 def trades_in(market_id: int) -> "QuerySet[Trade]":
     """Return all trades of a market."""
     first, last = id_range(market_id)
@@ -291,6 +305,7 @@ def reference_price_nano(market: Market, *, at: datetime) -> int | None:
             cleared_at__lte=at,
         )
         .exclude(market_id=market.pk)
+        .exclude(annulment__sequence__gt=0)
         .order_by("-cleared_at", "-pk")
         .values_list("price_nano", flat=True)
         .first()

@@ -18,6 +18,7 @@ api_urlpatterns = [
     path("markets/<int:market_id>/trades", markets.MarketTrades.as_view()),
     path("markets/<int:market_id>/calls", markets.MarketCalls.as_view()),
     path("markets/<int:market_id>/controls", controls.MarketControls.as_view()),
+    path("auctions/<int:auction_id>/annulment", controls.AuctionAnnulment.as_view()),
     path("organizations/<int:organization_id>/controls", controls.OrganizationControls.as_view()),
     path("leases", controls.Leases.as_view()),
     path("limits", controls.LimitsView.as_view()),

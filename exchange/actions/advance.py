@@ -6,6 +6,7 @@ received before a moment is taken up before it; one that became visible later me
 again, or twice at once, finds nothing left to do.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,13 +14,15 @@ from typing import NamedTuple
 
 from django.db import connection
 
+from core.live import publish_on_commit
 from core.transactions import assert_in_transaction
 from exchange import queries
 from exchange.actions import auctions, calls, facts
-from exchange.actions.market_state import MarketState, forget_book, state_of
+from exchange.actions.market_state import MarketState, forget_book, state_of, trades_of_entry
 from exchange.domain.commands import QueuedCommand, unpack
+from exchange.domain.facts import TradeRow
 from exchange.domain.orders import Kind, Phase
-from exchange.models import AuctionCall, AuctionResult, Intervention, Market
+from exchange.models import Annulment, AuctionCall, AuctionResult, Intervention, Market, MarketPosition
 from providers.queries import highest_list_price_nano
 
 BOOK_PHASES = {
@@ -147,11 +150,54 @@ def _do(moment: Moment, market: Market, state: MarketState, now: datetime) -> No
 
 def _intervene(asked: Intervention, market: Market, state: MarketState, now: datetime) -> None:
     """Enter what was asked for into the journal."""
+    if asked.kind == Intervention.Kind.ANNUL:
+        _annul(asked, market, state, now)
+        return
     state.enter(Kind(asked.kind), now, owner=asked.organization_id or 0)
     if asked.kind == Intervention.Kind.RESUME and market.phase == Market.Phase.CALL:
         calls.resume(market, now=now)
     asked.sequence = state.sequence
     asked.save(update_fields=["sequence"])
+
+
+def _annul(asked: Intervention, market: Market, state: MarketState, now: datetime) -> None:
+    """Reverse an auction's trades, unless somebody has sold on what it bought in it."""
+    annulment = Annulment.objects.select_for_update(no_key=True).get(intervention=asked)
+    trades = trades_of_entry(market.pk, annulment.auction_sequence)
+    short = _short_after(trades, market, state)
+    if market.gate_closed_at is not None or short:
+        names = ", ".join(map(str, sorted(short)))
+        why = f"organizations {names} have sold on, or offer, what they bought" if short else "the gate has closed"
+        asked.sequence, asked.refused = 0, why[:200]
+        asked.save(update_fields=["sequence", "refused"])
+        return
+    state.annul(annulment.auction_sequence, trades, now)
+    asked.sequence = annulment.sequence = state.sequence
+    asked.save(update_fields=["sequence"])
+    annulment.save(update_fields=["sequence"])
+    publish_on_commit(
+        f"market.{market.pk}", {"type": "annulment", "market": market.pk, "auction": annulment.auction_id}
+    )
+
+
+def _short_after(trades: Sequence[TradeRow], market: Market, state: MarketState) -> set[int]:
+    """Return the members who would have sold more than they have, if these trades were reversed."""
+    change: defaultdict[int, int] = defaultdict(int)
+    for trade in trades:
+        change[trade.buyer_id] -= trade.quantity_tokens
+        change[trade.seller_id] += trade.quantity_tokens
+    losing = [member for member, tokens in change.items() if tokens < 0]
+    rows = MarketPosition.objects.select_for_update(no_key=True).filter(market=market, organization__in=losing)
+    pending = state.settling.facts.positions  # of this drain, not stored yet
+    short = set()
+    for row in rows.order_by("organization_id"):
+        member = row.organization_id
+        left = row.sellable_tokens + change[member]
+        if member in pending:
+            left += pending[member].position_tokens - pending[member].open_sell_tokens
+        if left < 0:
+            short.add(member)
+    return short
 
 
 def _uncross(market: Market, state: MarketState, now: datetime) -> None:

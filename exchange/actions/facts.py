@@ -10,7 +10,7 @@ from billing.domain.postings import Posting
 from exchange.actions import fact_rows, frames
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
-from exchange.domain.facts import PositionChange
+from exchange.domain.facts import ANNULMENT, PositionChange
 from exchange.domain.orders import Kind
 from exchange.models import Market
 
@@ -37,11 +37,13 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     fact_rows.store_journal(market.pk, entries, state_hash)
     times = fact_rows.times_of(entries)
     fact_rows.store_trades(facts.single_trades, times)
+    fact_rows.store_trades(facts.mirrors, times)
     for auction in facts.auctions:
         fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
     if entries:
-        frames.record(market, state, facts.trades, prev_sequence=market.last_sequence)
+        made = [trade for trade in facts.trades if trade.aggressor != ANNULMENT]
+        frames.record(market, state, made, prev_sequence=market.last_sequence)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)

@@ -22,7 +22,7 @@ from exchange.actions.copying import copy_text
 from exchange.domain import assignment as assignment_domain
 from exchange.domain.assignment import PriceLot, assign, pair_unplaced
 from exchange.domain.netting import Netting, OpenLot, TradeFact, net
-from exchange.models import ContractDeployment, DeliveryContract, Market, Unplaced
+from exchange.models import ContractDeployment, DeliveryContract, Intervention, Market, Unplaced
 from identity.actions.events import Event, emit_all
 from providers.models import Capacity
 
@@ -33,8 +33,10 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
     market = lock_market(market_id)
     if market.phase != Market.Phase.CLOSED or market.gate_closed_at is not None or market.gate_closes_at > now:
         return []
+    if Intervention.objects.filter(market=market, sequence__isnull=True).exists():
+        return []  # such as an annulment, which comes before
     rows = list(
-        queries.trades_in(market_id)
+        queries.standing_trades(market_id)
         .order_by("id")
         .values_list("id", "buyer_id", "seller_id", "quantity_tokens", "price_nano", "bond_micro")
     )

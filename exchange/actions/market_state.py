@@ -20,13 +20,13 @@ from core.money import LOT_TOKENS
 from exchange.actions.command_rows import queued_command
 from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
-from exchange.domain.facts import Facts
+from exchange.domain.facts import Facts, TradeRow
 from exchange.domain.frames import Statistics
 from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase, Rare
 from exchange.domain.public_book import Published
 from exchange.domain.settling import Settling
 from exchange.domain.times import from_ns, to_ns
-from exchange.models import BookSnapshot, Command, JournalEntry, Market
+from exchange.models import BookSnapshot, Command, JournalEntry, Market, Trade
 from exchange.models.journal import entry_id, id_range
 
 KEPT_BOOKS = 64
@@ -143,6 +143,15 @@ class MarketState:
         self.entries.append(Entry(self.sequence, int(kind), b"", 0, at, content or None))
         return events
 
+    def annul(self, auction_sequence: int, trades: Iterable[TradeRow], now: datetime) -> None:
+        """Reverse the trades of an auction by a journal entry that names it."""
+        at = self.begin(now)
+        self.sequence += 1
+        command = (to_ns(at), self.sequence, 0, 0, 0, auction_sequence, int(Kind.ANNUL), -1, 0, None)
+        self.events += self.book.apply(command)
+        self.settling.annul(trades, self.sequence)
+        self.entries.append(Entry(self.sequence, int(Kind.ANNUL), b"", 0, at, {"lots": auction_sequence}))
+
     def next_expiry(self) -> datetime | None:
         """Return when the first open order expires."""
         expiries = self.book.expiries
@@ -250,6 +259,10 @@ def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | Non
         state.take((command,), entry.occurred_at)
         return
     content = entry.content or {}
+    if entry.kind == Kind.ANNUL:
+        auctioned = content["lots"]
+        state.annul(auctioned, trades_of_entry(state.market_id, auctioned), entry.occurred_at)
+        return
     state.enter(
         Kind(entry.kind),
         entry.occurred_at,
@@ -259,6 +272,16 @@ def replay(state: MarketState, entry: JournalEntry, command: QueuedCommand | Non
         order=content.get("order", 0),
         fills=content.get("fills"),
     )
+
+
+def trades_of_entry(market_id: int, sequence: int) -> list[TradeRow]:
+    """Return the stored trades that a journal entry caused."""
+    first, last = id_range(market_id)
+    rows = Trade.objects.filter(id__gte=first, id__lte=last, sequence=sequence).order_by("id").values_list(
+        "id", "sequence", "buyer_id", "seller_id", "buy_order_id", "sell_order_id", "quantity_tokens", "price_nano",
+        "bond_micro", "aggressor",
+    )  # fmt: skip
+    return [TradeRow(*row[:4], row[4].bytes, row[5].bytes, *row[6:]) for row in rows]
 
 
 def journal(

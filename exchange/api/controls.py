@@ -10,11 +10,11 @@ from rest_framework.response import Response
 from core.api.serializers import StrictSerializer, TokensField, YuanField
 from core.errors import BadRequest, NotFound
 from core.money import format_yuan
-from exchange.actions import controls, leases, limits
+from exchange.actions import annulment, controls, leases, limits
 from exchange.api import shapes
 from exchange.api.markets import market_or_404
 from exchange.api.parameters import whole_number
-from exchange.models import Intervention, Lease, TradingLimits, TradingStop
+from exchange.models import Annulment, Intervention, Lease, TradingLimits, TradingStop
 from identity.api.base import ApiView
 
 SHOWN_INTERVENTIONS = 100
@@ -26,7 +26,7 @@ class MarketControlIn(StrictSerializer):
 
 
 class InterventionOut(serializers.Serializer[Any]):
-    kind = serializers.ChoiceField(choices=["halt", "resume", "mass_cancel", "lease_expired"])
+    kind = serializers.ChoiceField(choices=["halt", "resume", "mass_cancel", "lease_expired", "annul"])
     organization = serializers.IntegerField(allow_null=True)
     requested_at = serializers.DateTimeField()
     sequence = serializers.IntegerField(allow_null=True, help_text="The journal entry; null while it is due.")
@@ -182,6 +182,54 @@ class OrganizationControls(OperatorView):
         }
 
 
+class AnnulmentIn(StrictSerializer):
+    action = serializers.ChoiceField(choices=["request", "confirm"])
+    reason = serializers.CharField(required=False, default="", max_length=annulment.LONGEST_REASON)
+
+
+class AnnulmentOut(serializers.Serializer[Any]):
+    auction = serializers.IntegerField()
+    status = serializers.ChoiceField(choices=["requested", "confirmed", "annulled", "refused"])
+    reason = serializers.CharField()
+    requested_by = serializers.CharField()
+    requested_at = serializers.DateTimeField()
+    confirmed_by = serializers.CharField()
+    confirmed_at = serializers.DateTimeField(allow_null=True)
+    refused = serializers.CharField(help_text="Why it could not be done.")
+
+
+class AuctionAnnulment(OperatorView):
+    """The annulment of one auction, by two operators."""
+
+    scopes = {"GET": "read", "POST": "read"}
+
+    @extend_schema(responses=AnnulmentOut)
+    def get(self, request: Request, auction_id: int) -> Response:
+        """Show how far an auction's annulment is."""
+        self.operator_or_404()
+        row = Annulment.objects.select_related("intervention").filter(pk=auction_id).first()
+        if row is None:
+            raise NotFound("Nobody has asked for the annulment of such an auction.")
+        return Response(_annulment(row))
+
+    @extend_schema(request=AnnulmentIn, responses={201: AnnulmentOut})
+    def post(self, request: Request, auction_id: int) -> Response:
+        """Ask for an auction's annulment, or confirm it as another operator, before gate closure."""
+        self.operator_or_404()
+        fields = self.parse(AnnulmentIn)
+
+        def perform() -> dict[str, Any]:
+            if fields["action"] == "confirm":
+                row = annulment.confirm_annulment(auction_id=auction_id, now=self.now, actor=self.actor)
+            else:
+                row = annulment.request_annulment(
+                    auction_id=auction_id, reason=fields["reason"], now=self.now, actor=self.actor
+                )
+            return _annulment(row)
+
+        return self.once(perform)
+
+
 class Leases(ApiView):
     """One's lease: heartbeats that keep orders with `cancel_on_disconnect` alive."""
 
@@ -248,6 +296,21 @@ class LimitsView(ApiView):
                 limits.set_limits(organization_id=fields["organization"], limits=values, now=self.now, actor=self.actor)
             )
         )
+
+
+def _annulment(row: Annulment) -> dict[str, Any]:
+    refused = row.intervention.refused if row.intervention is not None else ""
+    status = "requested" if not row.confirmed_by else "annulled" if row.sequence else "confirmed"
+    return {
+        "auction": row.pk,
+        "status": "refused" if refused else status,
+        "reason": row.reason,
+        "requested_by": row.requested_by,
+        "requested_at": row.requested_at,
+        "confirmed_by": row.confirmed_by,
+        "confirmed_at": row.confirmed_at,
+        "refused": refused,
+    }
 
 
 def _lease(row: Lease) -> dict[str, Any]:

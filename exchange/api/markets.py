@@ -149,7 +149,7 @@ class Auctions(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List auctions, the newest first."""
-        rows = AuctionResult.objects.select_related("call")
+        rows = AuctionResult.objects.select_related("call", "annulment")
         market_id = whole_number(request, "market")
         if market_id is not None:
             rows = rows.filter(market_id=market_id)
@@ -164,7 +164,7 @@ class AuctionDetail(ApiView):
     @extend_schema(responses=shapes.AuctionOut)
     def get(self, request: Request, auction_id: int) -> Response:
         """Show an auction's price, the rule that decided it, and the figures."""
-        row = AuctionResult.objects.select_related("call").filter(pk=auction_id).first()
+        row = AuctionResult.objects.select_related("call", "annulment").filter(pk=auction_id).first()
         if row is None:
             raise NotFound("There is no such auction.")
         return Response(shapes.show_auction(row))

@@ -189,7 +189,7 @@ class PublicTradeOut(serializers.Serializer[Any]):
     price = serializers.CharField()
     price_per_million = serializers.CharField()
     quantity = serializers.IntegerField()
-    taker_side = serializers.CharField(help_text="buy, sell, or auction.")
+    taker_side = serializers.CharField(help_text="buy, sell, auction; annulment: a trade back.")
     created_at = serializers.DateTimeField()
 
 
@@ -206,7 +206,7 @@ def show_public_trade(row: Trade) -> dict[str, Any]:
         "price": format_price(row.price_nano),
         "price_per_million": format_price_per_million(row.price_nano),
         "quantity": row.quantity_tokens,
-        "taker_side": {0: "auction", 1: "buy", 2: "sell"}[row.aggressor],
+        "taker_side": {0: "auction", 1: "buy", 2: "sell", 3: "annulment"}[row.aggressor],
         "created_at": row.occurred_at,
     }
 
@@ -258,6 +258,7 @@ class AuctionOut(serializers.Serializer[Any]):
     largest_seller_thousandths = serializers.IntegerField()
     concentrated = serializers.BooleanField()
     thin = serializers.BooleanField()
+    annulled = serializers.BooleanField(help_text="Its trades were reversed by mirror entries.")
     reserve_price = serializers.CharField(allow_null=True, help_text="Of a thin auction: it trades at no less.")
     call = CallOut(allow_null=True)
     figures = serializers.JSONField()
@@ -286,6 +287,7 @@ def show_auction(row: AuctionResult) -> dict[str, Any]:
         "largest_seller_thousandths": row.largest_seller_thousandths,
         "concentrated": row.largest_seller_thousandths > 400,
         "thin": row.thin,
+        "annulled": bool(hasattr(row, "annulment") and row.annulment.sequence),
         "reserve_price": price(row.reserve_price_nano),
         "call": show_call(row.call),
         "figures": row.figures,

@@ -93,6 +93,7 @@ class Commands(Matching):
             int(Kind.RESUME): self._resume,
             int(Kind.REFERENCE): self._set_reference,
             int(Kind.EXTEND): self._extend,
+            int(Kind.ANNUL): self._annul,
         }
 
     def _perform(self, command: Command) -> list[EventRow]:
@@ -215,6 +216,9 @@ class Commands(Matching):
 
     def _set_reference(self, command: Command, events: list[EventRow]) -> None:
         self.reference = command[4]
+
+    def _annul(self, command: Command, events: list[EventRow]) -> None:
+        """What is taken back was traded: what is open in the book stays as it is."""
 
     def _extend(self, command: Command, events: list[EventRow]) -> None:
         if self.phase == CALL:

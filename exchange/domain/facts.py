@@ -22,6 +22,7 @@ from exchange.domain.funding import Funding
 
 Integers = NDArray[np.int64]
 TRADE_PREFIX, TRADE_KIND = "trade:", "trade"
+ANNULMENT = 3  # the aggressor of a mirror trade
 ENOUGH_FOR_COLUMNS = 32  # below, arrays cost more than they save
 LARGEST_SUM = 2**62  # what the amounts of one bulk may add up to
 
@@ -148,6 +149,7 @@ class Facts:
     single_trades: list[TradeRow] = field(default_factory=list)
     payments: list[Payment] = field(default_factory=list)  # of the single trades
     auctions: list[AuctionTrades] = field(default_factory=list)
+    mirrors: list[TradeRow] = field(default_factory=list)  # of annulled trades: postings of their own pay them back
     order_events: list[OrderEventRow] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
     positions: defaultdict[int, PositionChange] = field(default_factory=lambda: defaultdict(PositionChange))
@@ -158,9 +160,10 @@ class Facts:
     @property
     def trades(self) -> list[TradeRow]:
         """Return all trades one by one, in the order of their numbers."""
-        if not self.auctions:
+        if not self.auctions and not self.mirrors:
             return self.single_trades
-        return sorted([*self.single_trades, *(row for auction in self.auctions for row in auction.rows())])
+        of_auctions = (row for auction in self.auctions for row in auction.rows())
+        return sorted([*self.single_trades, *self.mirrors, *of_auctions])
 
 
 def pay_singles(facts: Facts, escrow: AccountRef, available: dict[int, AccountRef]) -> None:

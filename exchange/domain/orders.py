@@ -24,6 +24,7 @@ within its market; `owner` 0 is the exchange itself.
     HALT, RESUME
     REFERENCE                     static reference price
     EXTEND                        the price that left its collar: the call goes on
+    ANNUL                                  lots: the sequence of the UNCROSS whose trades are reversed; no order changes
 
 An **event** is a tuple of six integers, so a list of events is an (n, 6) int64 array:
 
@@ -74,6 +75,7 @@ class Kind(IntEnum):
     RESUME = 24
     REFERENCE = 25
     EXTEND = 26
+    ANNUL = 27
 
 
 class Phase(IntEnum):
@@ -165,6 +167,7 @@ class Reason(IntEnum):
     SELF_TRADE = 44
     DUE = 45
     GATE_CLOSURE = 46
+    ANNULLED = 47
 
     @property
     def code(self) -> str:

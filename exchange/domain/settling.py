@@ -18,9 +18,19 @@ from core.ids import uuid_of
 from core.money import LOT_TOKENS
 from exchange.domain.auction_settling import settle_fills
 from exchange.domain.commands import QueuedCommand
-from exchange.domain.facts import Facts, HoldUse, LiveOrder, OrderEventRow, Payment, TradeRow, pay_auction, pay_singles
+from exchange.domain.facts import (
+    ANNULMENT,
+    Facts,
+    HoldUse,
+    LiveOrder,
+    OrderEventRow,
+    Payment,
+    TradeRow,
+    pay_auction,
+    pay_singles,
+)
 from exchange.domain.funding import Funding
-from exchange.domain.orders import SELL, Event, EventRow, Maker
+from exchange.domain.orders import SELL, Event, EventRow, Maker, Reason
 from exchange.domain.times import to_ns
 
 REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED, UNCROSSED = map(
@@ -33,6 +43,7 @@ REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED, UNCROSSED = map
 ENOUGH_FOR_COLUMNS = 200  # fills of an auction; below, arrays cost more than they save
 POST, PENDING, RELEASE = Stage.POST, Stage.PENDING, Stage.RELEASE
 NUMBER_BITS = 32
+ANNULLED = int(Reason.ANNULLED)
 REDUCTION = 1 << 40  # marks the number of a hold's use as that of a reduction, not of an order
 AGGRESSORS = {int(Maker.BUY): 2, int(Maker.SELL): 1, int(Maker.NEITHER): 0}  # the one who did not rest
 
@@ -162,6 +173,44 @@ class Settling:
             )
         if command.reserved_tokens:
             self.facts.positions[owner].open_sell_tokens -= command.reserved_tokens
+
+    def annul(self, trades: Iterable[TradeRow], sequence: int) -> None:
+        """
+        Reverse trades, each by its mirror: the seller buys back at the same price. What a trade had filled of an order
+        that is still open counts as taken out of it.
+        """
+        facts, entry_id = self.facts, self.market_id << NUMBER_BITS | sequence
+        for trade in trades:
+            self.trades = number = self.trades + 1
+            mirror_id = self.market_id << NUMBER_BITS | number
+            tokens, price_nano = trade.quantity_tokens, trade.price_nano
+            facts.mirrors.append(
+                TradeRow(
+                    mirror_id, sequence, trade.seller_id, trade.buyer_id, trade.sell_order, trade.buy_order, tokens,
+                    price_nano, trade.bond_micro, ANNULMENT,
+                )
+            )
+            facts.postings.append(
+                Posting(
+                    f"reverse:trade:{trade.id}", "trade_reversal", Stage.POSTED, self._escrow,
+                    self._available_of(trade.buyer_id), tokens * price_nano // 1_000,
+                )
+            )
+            if trade.bond_micro:
+                facts.postings.append(
+                    Posting(
+                        f"reverse:bond:{trade.id}", "bond_return", Stage.POSTED, self._bond_of(trade.seller_id),
+                        self._available_of(trade.seller_id), trade.bond_micro,
+                    )
+                )
+            facts.positions[trade.buyer_id].position_tokens -= tokens
+            facts.positions[trade.seller_id].position_tokens += tokens
+            for order_id in (trade.buy_order, trade.sell_order):
+                live = self.numbers.get(order_id)
+                if live:
+                    self.orders[live].filled_tokens -= tokens
+                    self.orders[live].reduced_tokens += tokens
+                facts.order_events.append(OrderEventRow(order_id, entry_id, REDUCED, ANNULLED, tokens, 0))
 
     def _settle_auction(self, events: Sequence[EventRow], sequence: int) -> Sequence[EventRow]:
         """Settle an auction's fills all at once; return the events that are left, or all if it cannot be done so."""

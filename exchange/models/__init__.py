@@ -6,7 +6,7 @@ from the application, take no foreign key in the database (checking one costs mo
 insert-only.
 """
 
-from exchange.models.auctions import AuctionBook, AuctionCall, AuctionResult
+from exchange.models.auctions import Annulment, AuctionBook, AuctionCall, AuctionResult
 from exchange.models.contracts import (
     BuyerExclusion,
     ContractDeployment,
@@ -25,6 +25,7 @@ from exchange.models.markets import Market, MarketPosition
 from exchange.models.orders import Command, CommandQueue
 
 __all__ = [
+    "Annulment",
     "AuctionBook",
     "AuctionCall",
     "AuctionResult",

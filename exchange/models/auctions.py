@@ -99,6 +99,41 @@ class AuctionResult(models.Model):
         return f"auction {self.pk} of market {self.market_id}"
 
 
+class Annulment(models.Model):
+    """
+    An auction taken back: asked for by one operator, confirmed by another, carried out by its market's worker.
+
+    `sequence` is the journal entry that reversed its trades; an annulment that could not be done has none, and the
+    reason stands on its intervention.
+    """
+
+    auction = models.OneToOneField(AuctionResult, models.PROTECT, primary_key=True, related_name="annulment")
+    market = models.ForeignKey(Market, models.PROTECT, related_name="annulments")
+    auction_sequence = models.BigIntegerField()
+    reason = models.CharField(max_length=300)
+    requested_by = models.CharField(max_length=40, help_text="user:… or key:…")
+    requested_at = models.DateTimeField()
+    confirmed_by = models.CharField(max_length=40, blank=True)
+    confirmed_at = models.DateTimeField(null=True)
+    intervention = models.OneToOneField(
+        "exchange.Intervention", models.PROTECT, null=True, related_name="annulment"
+    )
+    sequence = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["market", "auction_sequence"], name="annulment_once"),
+            models.CheckConstraint(
+                name="annulment_by_two",
+                condition=Q(confirmed_by="", confirmed_at__isnull=True, sequence__isnull=True)
+                | (~Q(confirmed_by="") & Q(confirmed_at__isnull=False) & ~Q(confirmed_by=F("requested_by"))),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"annulment of auction {self.auction_id}"
+
+
 class AuctionBook(models.Model):
     """The anonymised book of an auction: zstd of the JSON that `manage.py clear_book` reads."""
 

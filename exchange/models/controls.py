@@ -23,6 +23,7 @@ class Intervention(models.Model):
         LEASE_EXPIRED = 13, _("Lease expired")
         HALT = 23, _("Halt")
         RESUME = 24, _("Resume")
+        ANNUL = 27, _("Annul an auction")
 
     market = models.ForeignKey(Market, models.PROTECT, related_name="interventions")
     kind = models.SmallIntegerField(choices=Kind)
@@ -35,7 +36,7 @@ class Intervention(models.Model):
         help_text="Whose orders it is about; without one, everybody's.",
     )
     requested_at = models.DateTimeField()
-    sequence = models.BigIntegerField(null=True)
+    sequence = models.BigIntegerField(null=True, help_text="Its journal entry; 0: refused.")
     refused = models.CharField(max_length=200, blank=True)
 
     class Meta:

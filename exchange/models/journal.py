@@ -41,6 +41,7 @@ class JournalEntry(models.Model):
         RESUME = 24, _("Resume")
         REFERENCE = 25, _("Reference price")
         EXTEND = 26, _("Extended call")
+        ANNUL = 27, _("Annulled auction")
 
     id = models.BigIntegerField(primary_key=True)
     kind = models.SmallIntegerField(choices=Kind)
@@ -95,6 +96,7 @@ class Trade(models.Model):
         BOTH = 0, _("Both")
         BUYER = 1, _("Buyer")
         SELLER = 2, _("Seller")
+        ANNULMENT = 3, _("Annulment: a trade back")
 
     id = models.BigIntegerField(primary_key=True)
     sequence = models.BigIntegerField(help_text="The journal entry that caused it.")

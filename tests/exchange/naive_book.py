@@ -132,7 +132,8 @@ class NaiveBook:
         handlers = {Kind.CANCEL: self.cancel, Kind.REPLACE: self.replace, Kind.MASS_CANCEL: self.mass_cancel,
                     Kind.LEASE_EXPIRED: self.lease, Kind.EXPIRE: self.expire, Kind.PHASE: self.set_phase,
                     Kind.UNCROSS: self.uncross, Kind.HALT: self.halt, Kind.RESUME: self.halt,
-                    Kind.REFERENCE: self.set_reference, Kind.EXTEND: self.extend}  # fmt: skip
+                    Kind.REFERENCE: self.set_reference, Kind.EXTEND: self.extend,
+                    Kind.ANNUL: lambda c: None}  # fmt: skip
         handlers.get(c.kind, self.submit)(c)
         self.follow_up()
         return self.events

@@ -85,6 +85,7 @@ class TestInTheMarket:
         assert queries.markets_due(ends) == [market.pk]
         after = advanced(market, ends)
         assert after.phase == "closed"
+        Market.objects.update(call_closes_at=now, gate_closes_at=now)  # so that the book may be shown
         auction = AuctionResult.objects.get()
         published = Api().get(f"/v1/auctions/{auction.pk}").json()
         book = Api().get(f"/v1/auctions/{auction.pk}/book").json()
