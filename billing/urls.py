@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import banking, charges, exports, invoices, journal, ledger, payouts
+from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -17,6 +17,9 @@ def documents(name: str, side: str) -> list[URLPattern]:
         path(detail, invoices.DocumentDetail.as_view(side=side)),
         path(f"{detail}.pdf", invoices.DocumentPdf.as_view(side=side)),
         path(f"{detail}.csv", invoices.DocumentCsv.as_view(side=side)),
+        path(f"{detail}.json", files.DocumentJson.as_view(side=side)),
+        path(f"{detail}.xlsx", files.DocumentXlsx.as_view(side=side)),
+        path(f"{detail}.parquet", files.DocumentParquet.as_view(side=side)),
         path(f"{detail}/charges", invoices.DocumentCharges.as_view(side=side)),
         path(f"{detail}/charges.csv", invoices.DocumentChargesCsv.as_view(side=side)),
     ]
@@ -53,6 +56,7 @@ api_urlpatterns = [
     path("account-statement", journal.Statement.as_view()),
     path("account-statement.csv", journal.StatementCsv.as_view()),
     *documents("invoices", "buyer"),
+    path("invoices/<int:invoice_id>.xml", files.DocumentUbl.as_view(side="buyer")),
     *documents("statements", "provider"),
 ]
 

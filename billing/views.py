@@ -41,7 +41,7 @@ def _document(request: HttpRequest, actor: Actor, side: str, document_id: int) -
     )
 
 
-def _file(actor: Actor, side: str, document_id: int, suffix: str) -> HttpResponse:
+def _file(request: HttpRequest, actor: Actor, side: str, document_id: int, suffix: str) -> HttpResponse:
     rows = queries.invoices_readable(actor.organizations_readable()).filter(side=side)
     document = rows.select_related("refers_to").filter(pk=document_id).first()
     if document is None:
@@ -52,7 +52,8 @@ def _file(actor: Actor, side: str, document_id: int, suffix: str) -> HttpRespons
         response["Content-Disposition"] = f'attachment; filename="{document.number}.csv"'
         return response
     language = Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
-    response = HttpResponse(pdf.render(document, language), content_type="application/pdf")
+    address = request.build_absolute_uri(f"/{'invoices' if side == BUYER else 'statements'}/{document.pk}")
+    response = HttpResponse(pdf.render(document, language, address=address), content_type="application/pdf")
     response["Content-Disposition"] = f'inline; filename="{document.number}-{language.value}.pdf"'
     return response
 
@@ -61,14 +62,14 @@ def _file(actor: Actor, side: str, document_id: int, suffix: str) -> HttpRespons
 @require_actor("read")
 def invoice_file(request: HttpRequest, actor: Actor, document_id: int, suffix: str) -> HttpResponse:
     """One invoice as PDF, in the language of the page, or CSV."""
-    return _file(actor, BUYER, document_id, suffix)
+    return _file(request, actor, BUYER, document_id, suffix)
 
 
 @require_GET
 @require_actor("read")
 def statement_file(request: HttpRequest, actor: Actor, document_id: int, suffix: str) -> HttpResponse:
     """One settlement statement as PDF, in the language of the page, or CSV."""
-    return _file(actor, PROVIDER, document_id, suffix)
+    return _file(request, actor, PROVIDER, document_id, suffix)
 
 
 @require_GET

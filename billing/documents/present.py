@@ -1,12 +1,16 @@
 """What an issued document says, as text in one language, ready for a layout: nothing is computed after this."""
 
+import io
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import segno
+
 from billing.documents.terms import Language, term
 from billing.domain.capitals import capitals
 from billing.domain.documents import FEE, SUPPLY
+from billing.domain.token_classes import shown
 from billing.models import Invoice, InvoiceLine, InvoiceTax
 from core.money import (
     MICRO_PER_FEN,
@@ -29,14 +33,6 @@ def thousands(text: str) -> str:
 def yuan(amount_micro: int) -> str:
     """Return ¥ with two decimals (more where there are more) in groups of three."""
     return thousands(format_yuan(amount_micro))
-
-
-TOKEN_ORDER = ("input", "cached_input", "output", "reasoning")
-
-
-def token_order(name: str) -> tuple[int, str]:
-    """Return where a class of tokens stands: in the order of a request, then by name."""
-    return (TOKEN_ORDER.index(name) if name in TOKEN_ORDER else len(TOKEN_ORDER), name)
 
 
 def decimals(number: str) -> int:
@@ -67,6 +63,15 @@ def span(start: datetime, end: datetime) -> str:
     if first.date() == last.date():
         return f"{first:%Y-%m-%d %H:%M}–{last:%H:%M}"
     return f"{first:%Y-%m-%d %H:%M} – {last:%Y-%m-%d %H:%M}"
+
+
+def qr_svg(address: str) -> str:
+    """Return an address as a QR code (SVG); nothing for none."""
+    if not address:
+        return ""
+    out = io.BytesIO()
+    segno.make_qr(address, error="m").save(out, kind="svg", border=0, dark="#16202c", xmldecl=False, svgns=True)
+    return out.getvalue().decode()
 
 
 class Presenter:
@@ -110,7 +115,7 @@ class Presenter:
                 self.say("note.rounding"),
                 self.say(f"note.not_tax_invoice.{invoice.side}"),
             ],
-            "drill": {"label": self.say("note.drill"), "address": self.address},
+            "drill": {"label": self.say("note.drill"), "address": self.address, "qr": qr_svg(self.address)},
             "page": self.say("page"),
         }
 
@@ -139,22 +144,23 @@ class Presenter:
         return {"role": role, "name": name, "details": [[self.say(label), text] for label, text in details if text]}
 
     def _line(self, line: InvoiceLine) -> dict[str, Any]:
-        fee = line.section == FEE
+        plain = line.section == FEE or not line.quantity_micro_st  # an amount, of no tokens
         return {
             "number": str(line.number),
             "title": self.item_title(line),
             "details": self.item_details(line),
-            "tokens": [[self.say(f"token.{name}"), f"{line.tokens[name]:,}"]
-                       for name in sorted(line.tokens, key=token_order) if line.tokens[name]],
-            "standard": "" if fee else thousands(aligned(format_tokens(line.quantity_micro_st), self.token_decimals)),
-            "price": "" if fee else aligned(format_price(line.price_nano), self.price_decimals),
-            "million": "" if fee else thousands(format_price_per_million(line.price_nano)),
+            "tokens": [[self.say(f"token.{name}"), f"{count:,}"] for name, count in shown(line.tokens).items()],
+            "standard": "" if plain else thousands(aligned(format_tokens(line.quantity_micro_st), self.token_decimals)),
+            "price": "" if plain else aligned(format_price(line.price_nano), self.price_decimals),
+            "million": "" if plain else thousands(format_price_per_million(line.price_nano)),
             "amount": yuan(line.printed_micro),
         }
 
     def item_title(self, line: InvoiceLine) -> str:
         """Return what a line is for."""
-        model = line.labels.get("model") or line.labels.get("grade_name") or line.labels.get("grade")
+        labels = line.labels
+        grade = labels.get("grade_name_zh") if self.language is Language.ZH else None
+        model = grade or labels.get("grade_name") or labels.get("model") or labels.get("grade")
         kind = self.say(f"kind.{line.kind}")
         return f"{model}{self.say('separator.title')}{kind}" if model else kind
 

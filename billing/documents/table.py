@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from billing.domain.token_classes import ORDER, shown
 from billing.models import Invoice, InvoiceCharge
 from core.money import format_price, format_price_per_million, format_tokens, format_yuan
 
-TOKEN_CLASSES = ("input", "cached_input", "output", "reasoning")
+TOKEN_CLASSES = ORDER
 LABELS = ("grade", "model", "market", "contract", "lot", "auction", "standard_version")
 INVOICE_COLUMNS = (
     "invoice", "kind", "corrects", "organization", "issued_at", "period_start", "period_end", "line", "section", "item",
@@ -19,6 +20,13 @@ CHARGE_COLUMNS = (
     "invoice", "line", "charge", "source_key", "revision", "kind", "scope", *LABELS, "deployment", "trade",
     "occurred_start", "occurred_end", *(f"{name}_tokens" for name in TOKEN_CLASSES), "other_tokens", "standard_tokens",
     "price", "amount_exact")
+
+#: What figures of charges are as typed columns (DuckDB's names); the rest is text.
+CHARGE_TYPES = {
+    "line": "INTEGER", "revision": "INTEGER", "occurred_start": "TIMESTAMP", "occurred_end": "TIMESTAMP",
+    "standard_tokens": "DECIMAL(38, 6)", "price": "DECIMAL(38, 9)", "amount_exact": "DECIMAL(38, 6)",
+    **{f"{name}_tokens": "BIGINT" for name in TOKEN_CLASSES},
+}
 
 
 def safe(value: Any) -> str:
@@ -38,8 +46,9 @@ def as_csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> str:
 
 def token_cells(tokens: dict[str, int]) -> dict[str, Any]:
     """Return raw tokens by class; classes without a column of their own stand together."""
-    cells: dict[str, Any] = {f"{name}_tokens": tokens.get(name, 0) for name in TOKEN_CLASSES}
-    others = {name: count for name, count in sorted(tokens.items()) if name not in TOKEN_CLASSES and count}
+    named = shown(tokens)
+    cells: dict[str, Any] = {f"{name}_tokens": named.get(name, 0) for name in TOKEN_CLASSES}
+    others = {name: count for name, count in named.items() if name not in TOKEN_CLASSES}
     return cells | {"other_tokens": " ".join(f"{name}={count}" for name, count in others.items())}
 
 

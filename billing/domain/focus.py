@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from billing.domain.charges import ChargeKind, Label
+from billing.domain.token_classes import ORDER, raw_tokens, shown
 from core.money import MICRO_PER_TOKEN, NANO_PER_YUAN, exact_decimal, format_tokens, format_yuan
 from core.periods import shanghai_date, shanghai_month
 
@@ -82,7 +83,7 @@ class FocusCharge(NamedTuple):
 
 def charge_row(document: FocusDocument, charge: FocusCharge) -> dict[str, str]:
     """Return the row of one charge; a column left out is null."""
-    labels = charge.labels
+    labels, tokens = charge.labels, shown(charge.tokens)
     usage = charge.kind in _USAGE
     grade = str(labels.get("grade") or "tokens")
     described = _DESCRIPTIONS.get(ChargeKind(charge.kind), charge.kind.replace("_", " ").capitalize())
@@ -107,15 +108,15 @@ def charge_row(document: FocusDocument, charge: FocusCharge) -> dict[str, str]:
         "x_Lot": _text(labels.get("lot")),
         "x_Market": _text(labels.get("market")),
         "x_Auction": _text(labels.get("auction")),
-        "x_InputTokens": str(charge.tokens.get("input", 0)),
-        "x_CachedInputTokens": str(charge.tokens.get("cached_input", 0)),
-        "x_OutputTokens": str(charge.tokens.get("output", 0)),
-        "x_OtherTokens": str(sum(_others(charge.tokens).values())),
+        "x_InputTokens": str(tokens.get("input", 0)),
+        "x_CachedInputTokens": str(tokens.get("cached_input", 0)),
+        "x_OutputTokens": str(tokens.get("output", 0) + tokens.get("reasoning", 0)),
+        "x_OtherTokens": str(raw_tokens({name: n for name, n in tokens.items() if name not in ORDER})),
         "x_VatPercent": f"{charge.vat_thousandths / 10:g}",
         "x_StandardVersion": _text(labels.get("standard_version")),
     }
     if usage:
-        row |= _priced(charge, grade) | {"ConsumedQuantity": f"{_raw(charge.tokens)}.0", "ConsumedUnit": UNIT}
+        row |= _priced(charge, grade) | {"ConsumedQuantity": f"{raw_tokens(charge.tokens)}.0", "ConsumedUnit": UNIT}
     if labels.get("deployment"):
         row |= {"ResourceId": f"deployment/{labels['deployment']}", "ResourceType": "Inference deployment"}
     return row
@@ -182,16 +183,6 @@ def _shared(document: FocusDocument) -> dict[str, str]:
 def moment(at: datetime) -> str:
     """Return a time as FOCUS writes it: UTC, to the second."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _raw(tokens: Mapping[str, int]) -> int:
-    """Return how many raw tokens a charge counts; reasoning tokens are among the output tokens' work, but disjoint."""
-    return sum(count for name, count in tokens.items() if name != "requests")
-
-
-def _others(tokens: Mapping[str, int]) -> dict[str, int]:
-    known = ("input", "cached_input", "output", "requests")
-    return {name: count for name, count in tokens.items() if name not in known}
 
 
 def _text(label: Label) -> str:

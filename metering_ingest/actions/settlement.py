@@ -155,12 +155,14 @@ def _labels(contract: DeliveryContract, period: Period, market: Market | None) -
         "contract": contract.pk,
         "grade": grade.slug,
         "grade_name": grade.name,
+        "grade_name_zh": grade.name_zh or None,
         "model": grade.model_card.name,
         "standard_version": grade.standard_version,
         "window_start": period.start.isoformat(),
         "window_end": period.end.isoformat(),
         "take_or_pay_thousandths": grade.take_or_pay_thousandths,
     }
+    labels = {name: value for name, value in labels.items() if value is not None}
     return labels | {"market": market.pk} if market is not None else labels
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -27,6 +27,10 @@ from ciyuan.cli.base import (
 )
 from ciyuan.resources import Invoices
 
+if TYPE_CHECKING:
+    from ciyuan.resources.money import FileFormat
+
+_FORMATS = ["pdf", "csv", "xlsx", "json", "parquet", "xml"]
 _limit_option = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows.")
 
 
@@ -52,13 +56,18 @@ def _documents(group: click.Group, resource: Literal["invoices", "statements"], 
     def show(document: int, as_json: bool) -> None:
         show_one(documents().get(document), as_json=as_json)
 
-    @group.command("download", help=f"Save one {word} as PDF or CSV.")
+    @group.command("download", help=f"Save one {word} as PDF, CSV, spreadsheet or for other programs.")
     @click.argument("document", type=int, metavar=word.upper().replace(" ", "_"))
-    @click.option("--format", "kind", type=click.Choice(["pdf", "csv"]), default="pdf", show_default=True)
+    @click.option("--format", "kind", type=click.Choice(_FORMATS), default="pdf", show_default=True)
     @click.option("--language", type=click.Choice(["zh", "en"]), default="zh", show_default=True, help="Of the PDF.")
     @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; - for stdout.")
     def download(document: int, kind: str, language: Literal["zh", "en"], output: Path | None) -> None:
-        content = documents().pdf(document, language=language) if kind == "pdf" else documents().csv(document)
+        if kind == "pdf":
+            content = documents().pdf(document, language=language)
+        elif kind == "csv":
+            content = documents().csv(document)
+        else:
+            content = documents().file(document, format=cast("FileFormat", kind))
         if output is not None and str(output) == "-":
             sys.stdout.buffer.write(content)
             return

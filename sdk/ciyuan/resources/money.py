@@ -8,6 +8,8 @@ from ciyuan import records as r
 from ciyuan.calls import Call, Mode, Page, Resource, endpoint, page_of, paged, read, write
 from ciyuan.resources.values import Money, decimal_text
 
+FileFormat = Literal["json", "xlsx", "parquet", "xml"]
+
 
 class Invoices(Resource[Mode]):
     _path = "/v1/invoices"
@@ -30,6 +32,11 @@ class Invoices(Resource[Mode]):
     @endpoint
     def csv(self, invoice: int) -> Call[bytes]:
         return Call("GET", f"{self._path}/{invoice}.csv", bytes, binary=True)
+
+    @endpoint
+    def file(self, invoice: int, *, format: FileFormat) -> Call[bytes]:
+        """One document for other programs; `xml` is UBL 2.1 by EN 16931, of invoices and their notes only."""
+        return Call("GET", f"{self._path}/{invoice}.{format}", bytes, binary=True)
 
     @paged
     def charges(self, invoice: int, *, line: int | None = None) -> Call[Page[r.Charge]]:
