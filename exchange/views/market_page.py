@@ -7,8 +7,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from billing.queries import available_micro
+from core.money import LOT_TOKENS
 from core.templatetags.ciyuan import per_million, short_tokens
-from exchange import page_queries, queries
+from exchange import frame_queries, page_queries, queries
 from exchange.models import AuctionResult, Market, MarketPosition
 from exchange.views.ticket_form import TicketForm
 from identity.pages import page_actor
@@ -18,12 +19,14 @@ OWN_ORDERS = 20
 
 def context(request: HttpRequest, market: Market) -> dict[str, Any]:
     """Return the context of `exchange/market.html`."""
-    auction = AuctionResult.objects.filter(market=market).select_related("market").order_by("-sequence").first()
+    auction = None
+    if market.last_trade or market.phase not in (Market.Phase.SCHEDULED, Market.Phase.CALL):
+        auction = AuctionResult.objects.filter(market=market).select_related("market").order_by("-sequence").first()
     return live_context(request, market) | {
         "auction": auction,
         "curves": page_queries.curves_of_auction(auction, market.tick_nano) if auction else None,
         "sentences": _sentences(auction) if auction else [],
-        "trades": list(queries.trades_in(market.pk).order_by("-pk")[:12]),
+        "trades": list(queries.trades_in(market.pk).order_by("-pk")[:12]) if market.last_trade else [],
         "past": page_queries.past_auctions(grade_id=market.grade_id).exclude(market=market)[:6],
     }
 
@@ -31,6 +34,7 @@ def context(request: HttpRequest, market: Market) -> dict[str, Any]:
 def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     """Return what of the page changes while one looks: the visitor's own orders, position and money."""
     found: dict[str, Any] = {"market": market, "own_orders": [], "ticket": None, "may_trade": False}
+    found["indicative"] = indicative_of(market)
     actor = page_actor(request)
     if actor is None:
         return found
@@ -38,7 +42,9 @@ def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     found["own_orders"] = queries.order_states(mine.order_by("-pk")[:OWN_ORDERS])
     found["open_orders"] = sum(not order.ended for order in found["own_orders"])
     if "trade" in actor.scopes and market.phase in ("call", "continuous"):
-        found["position"] = MarketPosition.objects.filter(market=market, organization_id=actor.organization_id).first()
+        if market.last_trade:
+            mine = MarketPosition.objects.filter(market=market, organization_id=actor.organization_id)
+            found["position"] = mine.first()
         found["available_micro"] = available_micro(actor.organization_id)
         found["cancel_key"] = str(uuid4())
         found["may_trade"] = True
@@ -46,6 +52,24 @@ def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
             initial={"side": "buy" if actor.organization.buys else "sell", "type": "limit", "key": str(uuid4())}
         )
     return found
+
+
+def indicative_of(market: Market) -> dict[str, int | None] | None:
+    """Return what the call would give now; None outside a call."""
+    if market.phase != Market.Phase.CALL:
+        return None
+    with frame_queries.Reading(market.pk) as now:
+        found = now.indicative
+    if found is None:
+        return None
+    tick = market.tick_nano
+    return {
+        "price_nano": found.price * tick or None,
+        "volume_tokens": found.volume * LOT_TOKENS,
+        "surplus_tokens": found.surplus * LOT_TOKENS,
+        "best_bid_nano": found.best_bid * tick or None,
+        "best_ask_nano": found.best_ask * tick or None,
+    }
 
 
 def _sentences(auction: AuctionResult) -> list[str]:

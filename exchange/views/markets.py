@@ -6,7 +6,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
 from core import clock
-from exchange import page_queries
+from exchange import index_queries, page_queries
 from exchange.models import Market
 from exchange.views import market_page
 
@@ -19,7 +19,10 @@ def home(request: HttpRequest) -> HttpResponse:
     now = clock.now()
     following = page_queries.next_call(now=now)
     latest = page_queries.past_auctions()[:8]
-    return render(request, "exchange/home.html", {"next_market": following, "auctions": latest})
+    index = index_queries.index_at(following.grade_id, now) if following else None
+    discount = index_queries.off_peak_discount(following.grade_id, now) if following else None
+    context = {"next_market": following, "auctions": latest, "index": index, "discount": discount}
+    return render(request, "exchange/home.html", context)
 
 
 @require_GET
@@ -55,7 +58,7 @@ def market_live(request: HttpRequest, market_id: int) -> HttpResponse:
     row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
     context = market_page.live_context(request, row)
     shown = request.GET.get("phase")
-    answer = render(request, "exchange/_live.html", context)
+    answer = render(request, "exchange/_live.html", context | {"swap": row.phase == Market.Phase.CALL})
     if shown and shown != row.phase:
         answer["HX-Refresh"] = "true"  # another phase is another page: the ticket, the curve, the result
     return answer

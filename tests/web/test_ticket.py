@@ -7,7 +7,7 @@ import pytest
 from core import clock, typed
 from exchange.models import Command
 from exchange.queries import order_states
-from tests.given import advanced, given_market, given_money, given_organization, given_seller, given_user
+from tests.given import advanced, given_market, given_money, given_orders, given_organization, given_seller, given_user
 
 pytestmark = pytest.mark.django_db
 EN = {"Accept-Language": "en"}
@@ -165,3 +165,16 @@ def test_quantities_are_read_as_people_write_them(text, tokens):
 def test_what_may_mean_two_things_is_refused(text):
     with pytest.raises(typed.Unreadable):
         typed.tokens(text)
+
+
+def test_the_call_shows_what_it_would_give_now_and_no_book(client, market, buyer, django_assert_max_num_queries):
+    seller = given_seller(market)
+    given_orders(seller, {"market": market, "side": "sell", "lots": 40, "price": 20}, now=clock.now())
+    client.post(f"/markets/{market.pk}/orders", fields(), headers=EN)
+    advanced(market, clock.now())
+    with django_assert_max_num_queries(12):
+        page = client.get(f"/markets/{market.pk}", headers=EN).content.decode()
+    assert "Indicative price" in page and "Sealed until the call closes" in page
+    assert "¥2,000.00" in page and "−30,000" in page  # ten lots would trade; thirty of the offer would be left over
+    live = client.get(f"/markets/{market.pk}/live?phase=call", headers=EN).content.decode()
+    assert 'hx-swap-oob="true"' in live and "¥2,000.00" in live
