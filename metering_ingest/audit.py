@@ -10,7 +10,17 @@ from core.audit import Check, Finding
 from core.money import work_cost_micro
 from core.periods import Period
 from metering_ingest.actions.recount import provider_meters, recount
-from metering_ingest.domain.classes import CACHED, CODES, INPUT, NAMES, OUTPUT, REASONING, REQUESTS
+from metering_ingest.domain.classes import (
+    CACHED,
+    CODES,
+    INPUT,
+    INPUT_BYTES,
+    NAMES,
+    OUTPUT,
+    OUTPUT_BYTES,
+    REASONING,
+    REQUESTS,
+)
 from metering_ingest.models import ContractSettlement
 from metering_ingest.rerating import settlements_rate_the_same
 
@@ -28,7 +38,9 @@ _ROLLUP_IS_EVENTS = f"""
         FROM counted, LATERAL (VALUES
             ({REQUESTS}, requests::bigint, 0::bigint), ({INPUT}, input_tokens, input_micro_st),
             ({CACHED}, cached_tokens, cached_micro_st), ({OUTPUT}, output_tokens, output_micro_st),
-            ({REASONING}, reasoning_tokens, 0)) AS c (code, quantity, work)
+            ({REASONING}, reasoning_tokens, 0),
+            ({INPUT_BYTES}, coalesce((details ->> 'input_bytes')::bigint, 0), 0),
+            ({OUTPUT_BYTES}, coalesce((details ->> 'output_bytes')::bigint, 0), 0)) AS c (code, quantity, work)
         WHERE c.quantity <> 0 OR c.work <> 0
         UNION ALL
         SELECT meter_id, contract_id, deployment_id, hour, length_band, k.code, c.value::bigint, 0
@@ -67,6 +79,33 @@ def rollups_are_events() -> Iterator[Finding]:
             f"{sums[0]} ({sums[1]} micro-ST, {sums[2]} events)",
             f"{sums[3]} ({sums[4]} micro-ST, {sums[5]} events)",
         )
+
+
+def tag_rollups_are_events() -> Iterator[Finding]:
+    """The requests and work of each tag's value are those of the events that count and carry it."""
+    for meter, tag, value, *sums in _rows("""
+        WITH expected AS (
+            SELECT e.meter_id, t.key AS tag, t.value, sum(e.requests)::bigint AS requests,
+                sum(e.input_micro_st + e.cached_micro_st + e.output_micro_st)::bigint AS work
+            FROM usage_event e, jsonb_each_text(e.details -> 'tags') t
+            WHERE e.details ? 'tags' AND NOT EXISTS (
+                SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
+            GROUP BY 1, 2, 3
+        ), found AS (
+            SELECT meter_id, tag, value, coalesce(sum(quantity) FILTER (WHERE token_class = 1), 0)::bigint AS requests,
+                sum(work_micro_st)::bigint AS work
+            FROM usage_tag_rollup GROUP BY 1, 2, 3
+        )
+        SELECT coalesce(e.meter_id, f.meter_id), coalesce(e.tag, f.tag), coalesce(e.value, f.value),
+            coalesce(e.requests, 0), coalesce(e.work, 0), coalesce(f.requests, 0), coalesce(f.work, 0)
+        FROM expected e FULL JOIN found f USING (meter_id, tag, value)
+        WHERE (coalesce(e.requests, 0), coalesce(e.work, 0)) <> (coalesce(f.requests, 0), coalesce(f.work, 0))
+        ORDER BY 1, 2, 3 LIMIT 100
+    """):
+        yield Finding(
+            "tag-rollups-are-events", f"meter {meter} {tag}={value}", f"{sums[0]} requests, {sums[1]} micro-ST",
+            f"{sums[2]} requests, {sums[3]} micro-ST",
+        )  # fmt: skip
 
 
 def voids_have_their_events() -> Iterator[Finding]:
@@ -193,6 +232,7 @@ def disputes_are_held_back() -> Iterator[Finding]:
 
 CHECKS: list[Check] = [
     ("rollups are events", rollups_are_events),
+    ("tag rollups are events", tag_rollups_are_events),
     ("voids have their events", voids_have_their_events),
     ("settlements are usage", settlements_are_usage),
     ("settlements are charged", settlements_are_charged),

@@ -2,59 +2,18 @@
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
-from core.errors import BadRequest
 from core.money import MICRO_PER_TOKEN, cost_micro, share_micro
 from exchange.domain.replacement import PENALTY_THOUSANDTHS
 from exchange.models import DeliveryContract, Market
 from identity.access import Actor
-from metering_ingest.domain.classes import CODES, NAMES
 from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
 from metering_ingest.models import Claim, LateUsage, Meter, RejectedEvent, SubjectAlias
-
-#: What usage may be grouped by, and the SQL that names it. `r` is the rollup, `c` the contract, `d` the deployment.
-DIMENSIONS = {
-    "hour": "r.hour",
-    "day": "date_trunc('day', r.hour, 'Asia/Shanghai')",
-    "class": "r.token_class",
-    "length_band": "r.length_band",
-    "contract": "r.contract_id",
-    "deployment": "r.deployment_id",
-    "meter": "r.meter_id",
-    "buyer": "c.buyer_id",
-    "provider": "d.provider_id",
-    "grade": "d.grade_id",
-    "model": "mc.slug",
-    "accelerator": "a.slug",
-}
-MAX_ROWS = 10_000
-
-
-class UnknownDimension(BadRequest):
-    """Usage cannot be grouped by that."""
-
-    code = "unknown-dimension"
-
-
-class TooMuchUsage(BadRequest):
-    """The answer would be longer than one answer may be."""
-
-    code = "too-many-rows"
-
-
-class UsageRow(NamedTuple):
-    """One group: the values of its dimensions in their order, then quantity (in the class's unit), work and events."""
-
-    group: tuple[Any, ...]
-    quantity: int
-    work_micro_st: int
-    events: int
 
 
 def meters_readable(actor: Actor) -> "QuerySet[Meter]":
@@ -74,61 +33,6 @@ def rejected_readable(actor: Actor) -> "QuerySet[RejectedEvent]":
     if actor.meter_id is not None:
         meters = meters.filter(pk=actor.meter_id)
     return RejectedEvent.objects.filter(meter_id__in=list(meters.values_list("pk", flat=True)))
-
-
-def usage(
-    actor: Actor, *, group_by: list[str], start: datetime, end: datetime, filters: dict[str, Any] | None = None
-) -> list[UsageRow]:
-    """
-    Return usage from the rollup, grouped, of what the actor bought or delivered.
-
-    Only providers' meters count: the others report the same requests again.
-
-    :param filters: dimension → value, such as `{"contract": 12}`.
-    :raises UnknownDimension: by name.
-    :raises TooMuchUsage: more than 10,000 groups.
-    """
-    filters = filters or {}
-    for name in (*group_by, *filters):
-        if name not in DIMENSIONS:
-            raise UnknownDimension(
-                f"Usage has no dimension “{name}”; choose from {', '.join(DIMENSIONS)}.", field="group_by"
-            )
-    columns = [DIMENSIONS[name] for name in group_by]
-    values: list[Any] = [start, end]
-    wanted = ["m.role = 'provider'", "r.hour >= %s", "r.hour < %s"]
-    for name, value in filters.items():
-        wanted.append(f"{DIMENSIONS[name]} = %s")
-        values.append(CODES.get(value, 0) if name == "class" else value)
-    if not (actor.is_operator or actor.reads_everything):
-        # As the tables are joined, an index serves either side: contracts bought, or meters owned.
-        contracts = list(DeliveryContract.objects.filter(buyer=actor.organization).values_list("pk", flat=True))
-        meters = list(Meter.objects.filter(organization=actor.organization).values_list("pk", flat=True))
-        wanted.append("(r.contract_id = ANY(%s) OR r.meter_id = ANY(%s))")
-        values += [contracts, meters]
-    grouped = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
-    sql = f"""
-        SELECT {"".join(column + ", " for column in columns)}
-            coalesce(sum(r.quantity), 0), coalesce(sum(r.work_micro_st), 0), coalesce(sum(r.events), 0)
-        FROM usage_rollup r
-        JOIN metering_ingest_meter m ON m.id = r.meter_id
-        LEFT JOIN exchange_deliverycontract c ON c.id = r.contract_id
-        LEFT JOIN providers_deployment d ON d.id = r.deployment_id
-        LEFT JOIN providers_grade g ON g.id = d.grade_id
-        LEFT JOIN providers_modelcard mc ON mc.id = g.model_card_id
-        LEFT JOIN providers_accelerator a ON a.id = d.accelerator_id
-        WHERE {" AND ".join(wanted)} {grouped} LIMIT {MAX_ROWS + 1}
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(sql, values)
-        found = cursor.fetchall()
-    if len(found) > MAX_ROWS:
-        raise TooMuchUsage(f"More than {MAX_ROWS:,} rows: shorten the time or group by less.", field="group_by")
-    rows = []
-    for *group, quantity, work, events in found:
-        named = tuple(NAMES[value] if name == "class" else value for name, value in zip(group_by, group, strict=True))
-        rows.append(UsageRow(named, int(quantity), int(work), int(events)))
-    return rows
 
 
 def delivered_tokens(contract_ids: Collection[int]) -> dict[int, int]:

@@ -12,6 +12,8 @@ BEAT = {
     "settle_list_usage": {"task": "metering_ingest.tasks.settle_list_usage", "schedule": timedelta(seconds=30)},
     "replay_pending": {"task": "metering_ingest.tasks.replay_pending", "schedule": timedelta(seconds=2)},
     "compare_meters": {"task": "metering_ingest.tasks.compare_meters", "schedule": timedelta(seconds=5)},
+    "meter_budgets": {"task": "metering_ingest.tasks.meter_budgets", "schedule": timedelta(seconds=2)},
+    "expire_authorizations": {"task": "metering_ingest.tasks.expire_authorizations", "schedule": timedelta(seconds=1)},
     "score_meters": {"task": "metering_ingest.tasks.score_meters", "schedule": timedelta(minutes=10)},
     "make_partitions": {"task": "metering_ingest.tasks.make_partitions", "schedule": timedelta(minutes=10)},
 }

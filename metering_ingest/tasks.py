@@ -8,8 +8,8 @@ from core import clock
 from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
-from metering_ingest import queries, reconciliation_queries
-from metering_ingest.actions import finality, partitions, settlement
+from metering_ingest import budget_queries, queries, reconciliation_queries
+from metering_ingest.actions import authorizations, budgets, finality, partitions, settlement
 from metering_ingest.actions.finality import NotFinalYet
 from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
@@ -109,3 +109,21 @@ def compare_meters() -> int:
 def score_meters() -> int:
     """Bring the meters' scores up to date."""
     return durable(lambda: reconciliation_queries.score_meters(clock.now()))
+
+
+@shared_task(acks_late=True)
+def meter_budgets() -> int:
+    """Read from the rollups what is used of each running budget, and alert at its shares."""
+    now = clock.now()
+    for budget in budget_queries.budgets_to_open(now):
+        durable(lambda b=budget: budgets.windows_of([b], contract_id=None, now=now))  # type: ignore[misc]
+    windows = budget_queries.windows_to_meter(now)
+    for window_id in windows:
+        durable(lambda w=window_id: budgets.meter_one(window_id=w, now=now))  # type: ignore[misc]
+    return len(windows)
+
+
+@shared_task(acks_late=True)
+def expire_authorizations() -> int:
+    """Give back what nobody settled in time."""
+    return durable(lambda: authorizations.expire_due(now=clock.now()))

@@ -3,13 +3,18 @@
 from django.urls import path
 
 from metering_ingest import views
-from metering_ingest.api import delivery, meters, reconciliation, usage
+from metering_ingest.api import budgets, delivery, meters, reconciliation, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
     path("meters/<int:meter_id>", meters.MeterDetail.as_view()),
     path("aliases", meters.Aliases.as_view()),
     path("usage", usage.Usage.as_view()),
+    path("budgets", budgets.Budgets.as_view()),
+    path("budgets/<int:budget_id>", budgets.BudgetDetail.as_view()),
+    path("authorizations", budgets.Authorizations.as_view()),
+    path("authorizations/<uuid:authorization_id>", budgets.AuthorizationDetail.as_view()),
+    path("authorizations/<uuid:authorization_id>/settle", budgets.AuthorizationSettle.as_view()),
     path("readings", reconciliation.Readings.as_view()),
     path("reconciliation", reconciliation.Reconciliation.as_view()),
     path("discrepancies", reconciliation.Discrepancies.as_view()),

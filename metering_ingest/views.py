@@ -19,7 +19,7 @@ from identity.access import Actor
 from identity.actions.keys import create_key
 from identity.page_forms import OnceForm
 from identity.pages import require_actor
-from metering_ingest import page_queries, queries
+from metering_ingest import page_queries, queries, usage_queries
 from metering_ingest.actions.meters import open_meter
 from metering_ingest.models import Meter, RejectedEvent
 from providers.models import Deployment
@@ -36,9 +36,9 @@ def usage(request: HttpRequest, actor: Actor) -> HttpResponse:
     span = SPANS.get(days, SPANS["1"])
     end = clock.now() + timedelta(hours=1)
     start = end - span
-    total = queries.usage(actor, group_by=[], start=start, end=end)
-    by_class = queries.usage(actor, group_by=["model", "class"], start=start, end=end)
-    by_contract = queries.usage(actor, group_by=["contract", "model"], start=start, end=end)
+    total = usage_queries.usage(actor, group_by=[], start=start, end=end)
+    by_class = usage_queries.usage(actor, group_by=["model", "class"], start=start, end=end)
+    by_contract = usage_queries.usage(actor, group_by=["contract", "model"], start=start, end=end)
     return render(
         request,
         "metering/usage.html",
@@ -131,7 +131,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     current = list(rows.filter(kind="spot", window_end__gt=now).order_by("window_start", "pk")[:50])
     used = page_queries.used_micro_st([contract.pk for contract in current])
     shown = [_Progress(contract, used.get(contract.pk, 0), now) for contract in current]
-    day = queries.usage(actor, group_by=[], start=now - timedelta(days=1), end=now + timedelta(hours=1))
+    day = usage_queries.usage(actor, group_by=[], start=now - timedelta(days=1), end=now + timedelta(hours=1))
     return render(
         request,
         "metering/overview.html",

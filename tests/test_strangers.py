@@ -6,9 +6,10 @@ from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
 from billing.models import Invoice
+from core.ids import new_id
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
 from identity.models import ApiKey
-from metering_ingest.models import Claim, Discrepancy, DiscrepancyEntry
+from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, DiscrepancyEntry
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
 from tests.billing.payments import given_payments
@@ -96,6 +97,12 @@ def owned():
     )  # fmt: skip
     claim = Claim.objects.create(contract=contract, quantity_tokens=1, made_at=NOW)
     BuyerExclusion.objects.create(buyer=buyer, provider=seller, since=NOW)
+    budget = Budget.objects.create(
+        organization=buyer, subject="organization", period="day", unit="tokens", limit=1, created_at=NOW
+    )
+    authorization = Authorization.objects.create(
+        id=new_id(), organization=buyer, key="k", tags={}, quantity_micro_st=1, created_at=NOW, expires_at=NOW
+    )
     entry = DiscrepancyEntry.objects.create(discrepancy=discrepancy, kind="comment", at=NOW, attachment=b"x")
     return {
         "organization_id": buyer.pk,
@@ -110,6 +117,8 @@ def owned():
         "entry_id": entry.pk,
         "claim_id": claim.pk,
         "provider_id": seller.pk,
+        "budget_id": budget.pk,
+        "authorization_id": authorization.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
         **given_payments(buyer, seller),
@@ -184,7 +193,7 @@ def test_lists_hold_only_ones_own(owned):
         "orders", "trades", "positions", "contracts", "deliveries", "shortfalls", "claims", "unplaced", "exclusions",
         "meters", "aliases", "capacity", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
-        "webhooks", "webhook-events", "payouts", "bank-accounts", "deposits",
+        "webhooks", "webhook-events", "payouts", "bank-accounts", "deposits", "budgets", "authorizations",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")
         assert answer.status_code == 200, f"{path}: {answer.content[:200]}"

@@ -14,11 +14,11 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from metering_ingest.domain.classes import CACHED, CODES, INPUT, OUTPUT, REASONING, REQUESTS
+from metering_ingest.domain.classes import CACHED, CODES, INPUT, INPUT_BYTES, OUTPUT, OUTPUT_BYTES, REASONING, REQUESTS
 from metering_ingest.domain.event_key import event_key, identity_digest, milliseconds, milliseconds_of
 from metering_ingest.domain.events import VOID, Event, Rejection
 from metering_ingest.domain.pipeline import HOUR_MS, MeterFacts, Prepared
-from metering_ingest.domain.rows import Rollup
+from metering_ingest.domain.rows import Rollup, TagRollup, tagged_rows
 
 Connection = psycopg.Connection[Any]
 
@@ -29,7 +29,9 @@ _ENTER = """
 """
 _VOIDED_ROW = """
     SELECT contract_id, deployment_id, length_band, requests, input_tokens, cached_tokens, output_tokens,
-        reasoning_tokens, input_micro_st, cached_micro_st, output_micro_st, (details -> 'classes')::text
+        reasoning_tokens, input_micro_st, cached_micro_st, output_micro_st, (details -> 'classes')::text,
+        (details -> 'tags')::text, coalesce((details ->> 'input_bytes')::bigint, 0),
+        coalesce((details ->> 'output_bytes')::bigint, 0)
     FROM usage_event WHERE event_key = %s AND meter_id = %s
 """
 _VOID = """
@@ -63,6 +65,7 @@ class Voided(NamedTuple):
 
     contract_id: int
     rollup: Rollup
+    tags: TagRollup
 
 
 class CorrectionRefused(Exception):
@@ -78,6 +81,7 @@ class Outcome:
     """What the corrections of one request did."""
 
     rollup: Rollup = field(default_factory=list)
+    tags: TagRollup = field(default_factory=list)
     late: set[tuple[int, int]] = field(default_factory=set)
     rejections: list[Rejection] = field(default_factory=list)
     repeated: list[int] = field(default_factory=list)
@@ -133,6 +137,7 @@ def correct(
             outcome.repeated += [i] if void else []
         else:
             outcome.rollup += done.rollup
+            outcome.tags += done.tags
             if done.contract_id:
                 outcome.late.add((done.contract_id, milliseconds_of(key) // HOUR_MS))  # type: ignore[arg-type]
     return outcome
@@ -150,16 +155,21 @@ def void_event(
     if row is None:
         return None
     inserted = connection.execute(_VOID, [UUID(bytes=key), meter_id, reason, UUID(bytes=by_key), now]).rowcount
-    contract, deployment, band, requests, fresh, cached, visible, reasoning, w_in, w_cached, w_out, classes = row
+    contract, deployment, band, requests, fresh, cached, visible, reasoning, w_in, w_cached, w_out, classes = row[:12]
+    tags, input_bytes, output_bytes = row[12:]
     if not inserted:
-        return Voided(contract, [])
+        return Voided(contract, [], [])
     hour = milliseconds_of(key) // HOUR_MS
     columns = [
         (REQUESTS, requests, 0), (INPUT, fresh, w_in), (CACHED, cached, w_cached), (OUTPUT, visible, w_out),
         (REASONING, reasoning, 0), *((CODES[name], n, 0) for name, n in msgspec.json.decode(classes or "{}").items()),
+        (INPUT_BYTES, input_bytes, 0), (OUTPUT_BYTES, output_bytes, 0),
     ]  # fmt: skip
+    carried = msgspec.json.decode(tags or "{}")
     return Voided(
-        contract, [(contract, deployment, hour, band, code, -n, -work, -1) for code, n, work in columns if n or work]
+        contract,
+        [(contract, deployment, hour, band, code, -n, -work, -1) for code, n, work in columns if n or work],
+        [(*key, *less) for key, *less in tagged_rows((contract, deployment, hour), carried, columns, sign=-1)],  # type: ignore[misc]
     )
 
 

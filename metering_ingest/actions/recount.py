@@ -13,7 +13,7 @@ from django.db import connection
 
 from core.periods import Period
 from metering_ingest.actions.corrections import void_event
-from metering_ingest.actions.store import INGEST_LOCK, add_to_rollup, mark_late
+from metering_ingest.actions.store import INGEST_LOCK, add_to_rollup, add_to_tag_rollup, mark_late
 from metering_ingest.domain.classes import COLUMN_CLASSES
 from metering_ingest.domain.event_key import first_key, milliseconds, milliseconds_of
 from metering_ingest.domain.pipeline import HOUR_MS
@@ -131,6 +131,7 @@ def void_repeats(meter_ids: Sequence[int], period: Period, *, now: datetime, aro
             done = void_event(raw, meter_id, key.bytes, reason="duplicate", by_key=stands.bytes, now=now)
             if done is not None and done.rollup:
                 add_to_rollup(raw, meter_id, done.rollup)
+                add_to_tag_rollup(raw, meter_id, done.tags)
                 if done.contract_id:
                     mark_late(raw, [(done.contract_id, milliseconds_of(key.bytes) // HOUR_MS)], now)
     return len(repeats)

@@ -24,7 +24,7 @@ from metering_ingest.actions.partitions import ensure_days, partition_name
 from metering_ingest.domain.event_key import milliseconds
 from metering_ingest.domain.events import AMEND, VOID, Decoded, Event, Rejection
 from metering_ingest.domain.pipeline import MeterFacts, Prepared, RouteBook, conflict, prepare
-from metering_ingest.domain.rows import COLUMNS, Rollup, copy_rows, rollup
+from metering_ingest.domain.rows import COLUMNS, Rollup, TagRollup, copy_rows, rollup, tag_rollup
 
 Connection = psycopg.Connection[Any]
 Clock = Callable[[], datetime]
@@ -60,6 +60,17 @@ _UPSERT = """
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[], %s::smallint[], %s::bigint[], %s::bigint[],
         %s::bigint[]) AS new (contract_id, deployment_id, hour, band, class, quantity, work, events)
     ON CONFLICT (meter_id, contract_id, deployment_id, hour, length_band, token_class) DO UPDATE SET
+        quantity = r.quantity + excluded.quantity, work_micro_st = r.work_micro_st + excluded.work_micro_st,
+        events = r.events + excluded.events
+"""
+_UPSERT_TAGS = """
+    INSERT INTO usage_tag_rollup AS r
+        (meter_id, contract_id, deployment_id, hour, tag, value, token_class, quantity, work_micro_st, events)
+    SELECT %s::bigint, contract_id, deployment_id, to_timestamp(hour * 3600), tag, value, class, quantity, work, events
+    FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::smallint[], %s::bigint[],
+        %s::bigint[], %s::bigint[])
+        AS new (contract_id, deployment_id, hour, tag, value, class, quantity, work, events)
+    ON CONFLICT (meter_id, contract_id, deployment_id, hour, tag, value, token_class) DO UPDATE SET
         quantity = r.quantity + excluded.quantity, work_micro_st = r.work_micro_st + excluded.work_micro_st,
         events = r.events + excluded.events
 """
@@ -151,12 +162,14 @@ def _store(
             new, conflicts = _stage(connection, batch, chunks, events, results)
             refused += conflicts
     added = rollup(batch, new)
+    tagged = tag_rollup(batch, new)
     now_ms = milliseconds(now)
     late = {pair for pair, settles_ms in batch.settles_ms.items() if pair[0] and now_ms >= settles_ms}
     if corrections:
         inserted = set(batch.index if new is None else (batch.index[row] for row in new))
         outcome = correct(connection, batch.meter, events, corrections, inserted=inserted, batch=batch, now=now)
         added = _merged(added, outcome.rollup)
+        tagged = sorted([*tagged, *outcome.tags])
         late |= outcome.late
         refused += outcome.rejections
         for index in outcome.repeated:
@@ -168,6 +181,7 @@ def _store(
     _keep_aside(connection, batch.meter.meter_id, refused, now)
     with _last(connection, commit=commit):
         add_to_rollup(connection, batch.meter.meter_id, added)
+        add_to_tag_rollup(connection, batch.meter.meter_id, tagged)
         mark_late(connection, late, now)
     return results
 
@@ -268,6 +282,19 @@ def add_to_rollup(connection: Connection, meter_id: int, rows: Rollup) -> None:
         # As text: adapting a thousand numbers one by one costs more than the statement itself.
         columns = [f"{{{','.join(map(str, column))}}}" for column in zip(*rows, strict=True)]
         connection.execute(_UPSERT, [meter_id, *columns], prepare=True)
+
+
+def add_to_tag_rollup(connection: Connection, meter_id: int, rows: TagRollup) -> None:
+    """Add rows to the rollup by tag of a meter; rows of one key are added up, in key order."""
+    if not rows:
+        return
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        total = sums.setdefault(row[:6], [0, 0, 0])
+        for i in range(3):
+            total[i] += row[6 + i]
+    columns = list(zip(*((*key, *sums[key]) for key in sorted(sums)), strict=True))
+    connection.execute(_UPSERT_TAGS, [meter_id, *map(list, columns)])
 
 
 def mark_late(connection: Connection, late: Iterable[tuple[int, int]], now: datetime) -> None:

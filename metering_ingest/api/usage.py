@@ -16,14 +16,27 @@ from rest_framework.response import Response
 from core.api.paging import page
 from core.api.serializers import StrictSerializer
 from core.errors import BadRequest
-from core.money import format_tokens
+from core.money import (
+    MICRO_PER_TOKEN,
+    format_price,
+    format_price_per_million,
+    format_tokens,
+    format_yuan,
+    round_half_up,
+)
 from identity.api.base import ApiView
-from metering_ingest import queries
+from metering_ingest import queries, usage_queries
 from metering_ingest.actions.replay import replay
+from metering_ingest.api.usage_parquet import usage_parquet
 from metering_ingest.ingest_workers import own_connection
 from metering_ingest.models import RejectedEvent
 
-INTEGERS = ("contract", "deployment", "meter", "buyer", "provider", "grade", "length_band")
+INTEGERS = ("contract", "deployment", "meter", "organization", "buyer", "provider", "grade", "length_band")
+TEXTS = ("class", "model", "accelerator", "service_class", "key")
+SUMS = (
+    "quantity", "standard_tokens", "events", "cost", "price", "price_per_million", "estimate", "accelerator_hours",
+    "standard_tokens_per_accelerator_hour",
+)  # fmt: skip
 DEFAULT_SPAN = timedelta(days=1)
 MAX_REPLAY = 1_000
 
@@ -34,6 +47,14 @@ class UsageRowOut(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
     standard_tokens = serializers.CharField()
     events = serializers.IntegerField()
+    cost = serializers.CharField(help_text="¥ of the asking side: what was charged, or an estimate until settlement.")
+    price = serializers.CharField(allow_null=True, help_text="Cost ÷ standard tokens, in ¥.")
+    price_per_million = serializers.CharField(allow_null=True)
+    estimate = serializers.BooleanField(help_text="Part of the cost is not settled yet.")
+    accelerator_hours = serializers.IntegerField(
+        allow_null=True, help_text="Where grouped by deployment or accelerator."
+    )
+    standard_tokens_per_accelerator_hour = serializers.IntegerField(allow_null=True)
 
 
 class UsageOut(serializers.Serializer[Any]):
@@ -89,13 +110,32 @@ def moment(request: Request, name: str, default: datetime) -> datetime:
     return found
 
 
+_NAMES = ", ".join(usage_queries.DIMENSIONS)
 PARAMETERS = [
-    OpenApiParameter("group_by", OpenApiTypes.STR, description=f"Names with commas: {', '.join(queries.DIMENSIONS)}."),
+    OpenApiParameter(
+        "group_by", OpenApiTypes.STR, description=f"Names with commas: {', '.join(usage_queries.DIMENSIONS)}, tag:NAME."
+    ),
     OpenApiParameter("from", OpenApiTypes.DATETIME),
     OpenApiParameter("to", OpenApiTypes.DATETIME),
     *(OpenApiParameter(name, OpenApiTypes.INT) for name in INTEGERS),
-    *(OpenApiParameter(name, OpenApiTypes.STR) for name in ("class", "model", "accelerator")),
+    *(OpenApiParameter(name, OpenApiTypes.STR) for name in TEXTS),
+    OpenApiParameter("tag", OpenApiTypes.STR, description="NAME:VALUE, to keep usage with that tag."),
+    OpenApiParameter("reported_by", OpenApiTypes.STR, enum=["provider", "buyer"], description="Whose meters."),
 ]
+
+
+def show_sums(row: usage_queries.UsageRow) -> dict[str, Any]:
+    """Show what a group adds up to."""
+    price_nano = round_half_up(row.cost_micro * 10**9, row.work_micro_st) if row.work_micro_st > 0 else None
+    hours = row.accelerator_hours
+    return {
+        "quantity": row.quantity, "standard_tokens": format_tokens(row.work_micro_st), "events": row.events,
+        "cost": format_yuan(row.cost_micro),
+        "price": None if price_nano is None else format_price(price_nano),
+        "price_per_million": None if price_nano is None else format_price_per_million(price_nano),
+        "estimate": row.estimate, "accelerator_hours": hours,
+        "standard_tokens_per_accelerator_hour": row.work_micro_st // (MICRO_PER_TOKEN * hours) if hours else None,
+    }  # fmt: skip
 
 
 class CsvRenderer(BaseRenderer):
@@ -109,47 +149,61 @@ class CsvRenderer(BaseRenderer):
         if "items" not in data:
             return JSONRenderer().render(data)
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*data["group_by"], "quantity", "standard_tokens", "events"])
+        writer = csv.DictWriter(text, [*data["group_by"], *SUMS])
         writer.writeheader()
         for row in data["items"]:
             writer.writerow({n: v.isoformat() if isinstance(v, datetime) else v for n, v in row.items()})
         return text.getvalue()
 
 
+class ParquetRenderer(BaseRenderer):
+    """`?format=parquet`: the same rows, typed: counts as integers, money and standard tokens as decimals."""
+
+    media_type = "application/vnd.apache.parquet"
+    format = "parquet"
+    charset = None
+    render_style = "binary"
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> Any:
+        if "items" not in data:
+            return JSONRenderer().render(data)
+        return usage_parquet(data["group_by"], data["items"])
+
+
 class Usage(ApiView):
     scopes = {"GET": "read"}
-    renderer_classes = (JSONRenderer, CsvRenderer)
+    renderer_classes = (JSONRenderer, CsvRenderer, ParquetRenderer)
 
     @extend_schema(operation_id="usage_read", parameters=PARAMETERS, responses=UsageOut)
     def get(self, request: Request) -> Response:
         group_by, start, end, rows = self.rows(request)
-        items = [
-            dict(zip(group_by, row.group, strict=True))
-            | {
-                "quantity": row.quantity,
-                "standard_tokens": format_tokens(row.work_micro_st),
-                "events": row.events,
-            }
-            for row in rows
-        ]
+        items = [dict(zip(group_by, row.group, strict=True)) | show_sums(row) for row in rows]
         return Response({"items": items, "start": start, "end": end, "group_by": group_by})
 
-    def rows(self, request: Request) -> tuple[list[str], datetime, datetime, list[queries.UsageRow]]:
+    def rows(self, request: Request) -> tuple[list[str], datetime, datetime, list[usage_queries.UsageRow]]:
         group_by = [name for name in request.query_params.get("group_by", "class").split(",") if name]
         end = moment(request, "to", self.now)
         start = moment(request, "from", end - DEFAULT_SPAN)
         if start >= end:
             raise BadRequest("“from” lies before “to”.", field="from")
         filters: dict[str, Any] = {}
-        for name in queries.DIMENSIONS:
+        if tagged := request.query_params.get("tag"):
+            tag, colon, value = tagged.partition(":")
+            if not (tag and colon):
+                raise BadRequest("tag is NAME:VALUE, such as team:search.", field="tag")
+            filters[f"{usage_queries.TAG}{tag}"] = value
+        reported_by = request.query_params.get("reported_by", "provider")
+        if reported_by not in ("provider", "buyer"):
+            raise BadRequest("reported_by is provider or buyer.", field="reported_by")
+        for name in usage_queries.DIMENSIONS:
             text = request.query_params.get(name)
             if text is None:
                 continue
             if name in INTEGERS and not (text.isascii() and text.isdigit() and len(text) < 19):
                 raise BadRequest(f"{name} is a whole number.", field=name)
             filters[name] = int(text) if name in INTEGERS else text
-        return group_by, start, end, queries.usage(
-            self.actor, group_by=group_by, start=start, end=end, filters=filters
+        return group_by, start, end, usage_queries.usage(
+            self.actor, group_by=group_by, start=start, end=end, filters=filters, reported_by=reported_by
         )  # fmt: skip
 
 

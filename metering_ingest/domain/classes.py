@@ -25,10 +25,12 @@ CODES: dict[str, int] = {
     "input.video": 18, "input.video.cache_read": 19, "input.video.cache_write_5m": 20, "input.video.cache_write_1h": 21,
     "output.image": 22, "output.audio": 23, "output.video": 24,
     "search_calls": 30, "images": 31, "audio_ms": 32, "video_ms": 33, "cache_storage_token_hours": 34,
+    "input_bytes": 40, "output_bytes": 41,
 }  # fmt: skip
 NAMES: dict[int, str] = {code: name for name, code in CODES.items()}
 
 REQUESTS, INPUT, CACHED, OUTPUT, REASONING = 1, 2, 3, 4, 5
+INPUT_BYTES, OUTPUT_BYTES = 40, 41
 COLUMN_CLASSES = ("requests", "input.text", "input.text.cache_read", "output.text", "output.reasoning")
 
 FRESH_INPUT_CLASSES = frozenset(n for n in TOKEN_CLASSES if n.startswith("input.") and not n.endswith(".cache_read"))

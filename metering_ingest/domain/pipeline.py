@@ -92,7 +92,8 @@ class Prepared:
     Columns of the events that may be stored, in key order, each of one length; and what was rejected.
 
     `index` is an event's place in the request. `settles_ms` says from when on the usage of a contract
-    and hour is late. `details` has the deterministic JSON of what has no column.
+    and hour is late. `details` has the deterministic JSON of what has no column;
+    `extras` and `tags` are by row, of the few rows that have any.
     """
 
     meter: MeterFacts
@@ -112,6 +113,7 @@ class Prepared:
     subject: Sequence[str]
     details: Sequence[bytes | None]
     extras: dict[int, dict[str, int]]
+    tags: dict[int, dict[str, str]]
     settles_ms: dict[tuple[int, int], int]
     days: set[int]
     rejections: list[Rejection] = field(default_factory=list)
@@ -199,6 +201,7 @@ class _Batch:
         )
         self.details: list[bytes | None] = [None] * n
         self.extras: dict[int, dict[str, int]] = {}
+        self.tags: dict[int, dict[str, str]] = {}
         self.settles_ms: dict[tuple[int, int], int] = {}
 
     def reject(self, row: int, code: str, detail: str, field_: str | None) -> None:
@@ -244,6 +247,11 @@ class _Batch:
                 if parts.extras:
                     self.extras[row] = parts.extras
             self.details[row] = _details(d, self.extras.get(row))
+            if d.tags:
+                self.tags[row] = d.tags
+            if d.input_bytes or d.output_bytes:
+                sizes = {"input_bytes": d.input_bytes or 0, "output_bytes": d.output_bytes or 0}
+                self.extras[row] = self.extras.get(row, {}) | {name: size for name, size in sizes.items() if size}
 
     def place_in_time(self, now_ms: int, times_ms: Sequence[int] | None) -> None:
         """Give every event its time; refuse the future and what is too old to keep."""
@@ -340,6 +348,8 @@ class _Batch:
             details=_chosen(self.details, rows),
             extras=self.extras if rows is None or not self.extras else
                    {new: self.extras[row] for new, row in enumerate(rows) if row in self.extras},
+            tags=self.tags if rows is None or not self.tags else
+                 {new: self.tags[row] for new, row in enumerate(rows) if row in self.tags},
             settles_ms=self.settles_ms,
             days=set(np.unique(self.ms[at] // DAY_MS).tolist()),
             rejections=self.rejections,

@@ -4,7 +4,7 @@ Rows as the database's binary COPY wants them, and the rollup that the same batc
 The fixed columns of all rows are one big-endian record array; the texts follow row by row.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -130,3 +130,43 @@ def rollup(batch: Prepared, only: Sequence[int] | None = None) -> Rollup:
                 q, w, events = rows.get(key, (0, 0, 0))
                 rows[key] = (q + count, w, events + 1)
     return [(*key, *rows[key]) for key in sorted(rows)]
+
+
+TagRollup = list[tuple[int, int, int, str, str, int, int, int, int]]
+"""Rows of (contract, deployment, hour, tag, value, class, quantity, work_micro_st, events), in key order."""
+
+
+def tag_rollup(batch: Prepared, only: Sequence[int] | None = None) -> TagRollup:
+    """Return what the batch's tagged events add to the rollup by tag; see `rollup`. Without tags it costs nothing."""
+    if not batch.tags:
+        return []
+    chosen = batch.tags.keys() if only is None else batch.tags.keys() & set(only)
+    sums: dict[tuple[int, int, int, str, str, int], list[int]] = {}
+    for row in chosen:
+        counts = [
+            (REQUESTS, int(batch.requests[row]), 0), (INPUT, int(batch.fresh[row]), int(batch.work[0][row])),
+            (CACHED, int(batch.cached[row]), int(batch.work[1][row])),
+            (OUTPUT, int(batch.visible[row]), int(batch.work[2][row])), (REASONING, int(batch.reasoning[row]), 0),
+            *((CODES[name], count, 0) for name, count in batch.extras.get(row, {}).items()),
+        ]  # fmt: skip
+        place = (int(batch.contract_id[row]), batch.meter.deployment_id, int(batch.hour[row]))
+        for key, *added in tagged_rows(place, batch.tags[row], counts):
+            total = sums.setdefault(key, [0, 0, 0])
+            for i in range(3):
+                total[i] += added[i]
+    return [(*key, *sums[key]) for key in sorted(sums)]  # type: ignore[misc]
+
+
+def tagged_rows(
+    place: tuple[int, int, int], tags: Mapping[str, str], counts: Sequence[tuple[int, int, int]], sign: int = 1
+) -> Iterator[tuple[tuple[int, int, int, str, str, int], int, int, int]]:
+    """
+    Yield (key, quantity, work, events) of one event for each of its tags and classes.
+
+    :param place: contract, deployment and hour since 1970.
+    :param counts: (class, quantity, work) of the event.
+    """
+    for name, value in tags.items():
+        for code, quantity, work in counts:
+            if quantity or work:
+                yield (*place, name, value, code), sign * quantity, sign * work, sign

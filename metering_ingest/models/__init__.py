@@ -1,5 +1,6 @@
 """Meters, the usage they report, and what was settled from it."""
 
+from metering_ingest.models.budgets import Authorization, AuthorizationHold, Budget, BudgetAlert, BudgetWindow
 from metering_ingest.models.claims import Claim, ClaimedRequest, ClaimRuling
 from metering_ingest.models.meters import Meter, SubjectAlias
 from metering_ingest.models.reconciliation import (
@@ -11,9 +12,21 @@ from metering_ingest.models.reconciliation import (
     ReconciliationMark,
 )
 from metering_ingest.models.settlements import ContractSettlement, LateUsage, OverageMonth
-from metering_ingest.models.usage import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
+from metering_ingest.models.usage import (
+    RejectedEvent,
+    UntimedIdentity,
+    UsageEvent,
+    UsageRollup,
+    UsageTagRollup,
+    UsageVoid,
+)
 
 __all__ = [
+    "Authorization",
+    "AuthorizationHold",
+    "Budget",
+    "BudgetAlert",
+    "BudgetWindow",
     "Claim",
     "ClaimRuling",
     "ClaimedRequest",
@@ -32,5 +45,6 @@ __all__ = [
     "UntimedIdentity",
     "UsageEvent",
     "UsageRollup",
+    "UsageTagRollup",
     "UsageVoid",
 ]

@@ -67,6 +67,34 @@ class UsageRollup(models.Model):
         return f"{self.hour:%Y-%m-%d %H} meter {self.meter_id} class {self.token_class}"
 
 
+class UsageTagRollup(models.Model):
+    """
+    Usage of an hour by tag: one row per tag, value and class, of events that carry tags; none for the others.
+
+    An event with two tags stands in both, so only one tag at a time may be added up. Tags are for the few values that
+    somebody compares (a team, an application, the caller's `key`), not for ids of requests.
+    """
+
+    pk = models.CompositePrimaryKey("meter_id", "contract_id", "deployment_id", "hour", "tag", "value", "token_class")
+    meter_id = models.BigIntegerField()
+    contract_id = models.BigIntegerField()
+    deployment_id = models.BigIntegerField()
+    hour = models.DateTimeField()
+    tag = models.TextField()
+    value = models.TextField()
+    token_class = models.SmallIntegerField()
+    quantity = models.BigIntegerField()
+    work_micro_st = models.BigIntegerField()
+    events = models.BigIntegerField()
+
+    class Meta:
+        db_table = "usage_tag_rollup"
+        indexes: ClassVar = [models.Index(fields=["contract_id", "hour"], name="usage_tag_contract_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H} {self.tag}={self.value}"
+
+
 class UntimedIdentity(models.Model):
     """The time given to an event that came without one, so that it is the same event when it is sent again."""
 

@@ -38,6 +38,8 @@ class _Resources(Generic[Mode]):
         self.deliveries: resources.Deliveries[Mode] = resources.Deliveries(transport)
         self.meters: resources.Meters[Mode] = resources.Meters(transport)
         self.events: resources.Events[Mode] = resources.Events(transport)
+        self.budgets: resources.Budgets[Mode] = resources.Budgets(transport)
+        self.authorizations: resources.Authorizations[Mode] = resources.Authorizations(transport)
         self.discrepancies: resources.Discrepancies[Mode] = resources.Discrepancies(transport)
         self.usage: resources.UsageQueries[Mode] = resources.UsageQueries(transport)
         self.invoices: resources.Invoices[Mode] = resources.Invoices(transport)

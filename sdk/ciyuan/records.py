@@ -460,12 +460,62 @@ class Comparison(Record):
     agrees: bool
 
 
+class BudgetWindow(Record):
+    start: datetime
+    contract: int | None
+    held: Decimal
+    settled: Decimal
+    overrun: Decimal
+    metered: Decimal
+    left: Decimal
+    alerts: list[Any]
+
+
+class Budget(Record):
+    """A limit. Its amounts are in its `unit`: standard tokens or yuan."""
+
+    id: int
+    subject: str
+    key: str | None
+    tag: str | None
+    value: str | None
+    period: str
+    unit: str
+    limit: Decimal
+    hard: bool
+    alert_thousandths: list[Any]
+    closed_at: datetime | None
+    windows: list[BudgetWindow]
+
+
+class Authorization(Record):
+    id: str
+    state: str
+    key: str
+    tags: Any
+    contract: int | None
+    standard_tokens: Decimal
+    used_standard_tokens: Decimal | None
+    price: Decimal | None
+    expires_at: datetime
+
+
 class UsageRow(Record):
-    """One group of usage: its dimensions by name (`row["class"]`), tokens (`quantity`), standard tokens and events."""
+    """
+    One group of usage: its dimensions by name (`row["class"]`), tokens (`quantity`), standard tokens, events and cost.
+
+    `cost` is the asking side's, an `estimate` until settlement.
+    """
 
     quantity: int
     standard_tokens: Decimal
     events: int
+    cost: Decimal | None
+    price: Decimal | None
+    price_per_million: Decimal | None
+    estimate: bool | None
+    accelerator_hours: int | None
+    standard_tokens_per_accelerator_hour: int | None
 
 
 class DocumentLine(Record):

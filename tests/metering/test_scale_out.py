@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 pytestmark = pytest.mark.django_db
-LARGE = ["usage_event", "usage_rollup", "untimed_identity", "usage_void", "rejected_event"]
+LARGE = ["usage_event", "usage_rollup", "usage_tag_rollup", "untimed_identity", "usage_void", "rejected_event"]
 
 
 def rows(sql: str, *values: str) -> list[tuple[Any, ...]]:

@@ -99,6 +99,7 @@ _documents(statement, "statements", "statement")
 @click.option("--to", "end", type=TIME, metavar="TIME", help="Before this time.")
 @click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help="For example contract=42.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), metavar="FILE", help="Save as CSV instead.")
+@click.option("--parquet", "parquet_file", type=click.Path(path_type=Path), metavar="FILE", help="Or as Parquet.")
 @json_option
 def usage(
     group_by: str,
@@ -106,31 +107,41 @@ def usage(
     end: datetime | None,
     filters: tuple[str, ...],
     csv_file: Path | None,
+    parquet_file: Path | None,
     as_json: bool,
 ) -> None:
     """Sum up usage by contract, class, model, time and more."""
     by = [name.strip() for name in group_by.split(",") if name.strip()]
     chosen = dict(_pair(text) for text in filters)
     client = open_client()
-    if csv_file is not None:
-        content = client.exports.usage_csv(start=start, end=end, **({"group_by": ",".join(by)} if by else {}), **chosen)
+    file = csv_file or parquet_file
+    if file is not None:
+        export = client.exports.usage_csv if file is csv_file else client.exports.usage_parquet
+        content = export(start=start, end=end, **({"group_by": ",".join(by)} if by else {}), **chosen)
         try:
-            csv_file.write_bytes(content)
+            file.write_bytes(content)
         except OSError as error:
-            fail(f"{csv_file}: {(error.strerror or str(error)).lower()}")
-        click.echo(f"{csv_file} ({len(content):,} bytes)")
+            fail(f"{file}: {(error.strerror or str(error)).lower()}")
+        click.echo(f"{file} ({len(content):,} bytes)")
         return
     rows = client.usage.query(group_by=by, start=start, end=end, **chosen)
     if as_json:
         print_json([row.raw for row in rows])
         return
-    sums = ("quantity", "standard_tokens", "events")
-    groups = list(dict.fromkeys(name for row in rows for name in row.raw if name not in sums))
+    sums = ("quantity", "standard_tokens", "events", "cost", "price_per_million")
+    groups = list(dict.fromkeys(name for row in rows for name in row.raw if name not in (*sums, *_HIDDEN)))
     cells = [
-        [*(text_of(row.raw.get(name)) for name in groups), f"{row.quantity:,}", row.standard_tokens, f"{row.events:,}"]
+        [*(text_of(row.raw.get(name)) for name in groups), f"{row.quantity:,}", row.standard_tokens, f"{row.events:,}",
+         f"{'~' if row.raw.get('estimate') else ''}{text_of(row.raw.get('cost'))}",
+         text_of(row.raw.get("price_per_million"))]
         for row in rows
-    ]
+    ]  # fmt: skip
     print_table([*groups, *sums], cells, right=sums)
+    if any(row.raw.get("estimate") for row in rows):
+        click.echo("~ an estimate until settlement", err=True)
+
+
+_HIDDEN = ("price", "estimate", "accelerator_hours", "standard_tokens_per_accelerator_hour")
 
 
 def _pair(text: str) -> tuple[str, str]:

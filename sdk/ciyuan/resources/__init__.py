@@ -5,6 +5,7 @@ Prices are ¥ per standard token and amounts ¥, given as `Decimal` or text ("0.
 standard tokens; times are aware datetimes. Every write takes `idempotency_key`; without one it makes its own.
 """
 
+from ciyuan.resources.budgets import Authorizations, Budgets
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
@@ -15,8 +16,8 @@ from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
-    "Accelerators", "Account", "Auctions", "Bank", "Capacities", "Contracts", "Deliveries", "Deployments", "Deposits",
-    "Discrepancies", "Events", "Exports", "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money",
-    "Orders", "Organizations", "Payouts", "Positions", "Side", "Statements", "Trades", "UsageQueries", "Webhooks",
-    "decimal_text", "order_body", "time_text",
+    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities", "Contracts",
+    "Deliveries", "Deployments", "Deposits", "Discrepancies", "Events", "Exports", "Grades", "Invoices", "Keys",
+    "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Side", "Statements",
+    "Trades", "UsageQueries", "Webhooks", "decimal_text", "order_body", "time_text",
 ]  # fmt: skip

@@ -145,8 +145,10 @@ class UsageQueries(Resource[Mode]):
         """
         Usage sums over [start, end), from rollups; a row per group. The default is the last day by class.
 
-        :param group_by: of class, contract, deployment, meter, buyer, provider, grade, model, accelerator, hour, …
-        :param filters: the same names with the value to keep, such as `contract=42`.
+        :param group_by: of class, contract, deployment, meter, buyer, provider, grade, model, accelerator,
+            service_class, key, hour, day, month, or `tag:NAME`.
+        :param filters: the same names with the value to keep, such as `contract=42`; `tag="team:search"`;
+            `reported_by="buyer"` for the gateways' reports.
         """
         params = {"from": time_text("start", start), "to": time_text("end", end), **filters}
         return read("/v1/usage", _rows, group_by=",".join(group_by) or None, **params)
@@ -157,8 +159,22 @@ class Exports(Resource[Mode]):
     def usage_csv(
         self, /, *, start: datetime | str | None = None, end: datetime | str | None = None, **filters: Any
     ) -> Call[bytes]:
-        params = {"from": time_text("start", start), "to": time_text("end", end), **filters}
-        return Call("GET", "/v1/usage.csv", bytes, params=given(**params), binary=True)
+        """The rows of `usage.query` as CSV; `group_by` and filters as there, the former with commas."""
+        return _usage_file("csv", start, end, filters)
+
+    @endpoint
+    def usage_parquet(
+        self, /, *, start: datetime | str | None = None, end: datetime | str | None = None, **filters: Any
+    ) -> Call[bytes]:
+        """The same rows as Parquet, typed."""
+        return _usage_file("parquet", start, end, filters)
+
+
+def _usage_file(
+    kind: str, start: datetime | str | None, end: datetime | str | None, filters: dict[str, Any]
+) -> Call[bytes]:
+    params = {"from": time_text("start", start), "to": time_text("end", end), **filters, "format": kind}
+    return Call("GET", "/v1/usage", bytes, params=given(**params), binary=True)
 
     @endpoint
     def focus(
