@@ -45,7 +45,7 @@ class Data(Totals, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     What a request used.
 
     Either the plain totals, or our classes by name in `classes`, or a vendor's usage object in `usage` with its
-    `format`; and what else its meter knows of it.
+    `format`; and what else its meter knows of it. `tokenizer` names the pinned vocabulary of a canonical count.
     """
 
     classes: dict[str, Any] | None = None
@@ -59,6 +59,7 @@ class Data(Totals, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     tags: dict[Text, Text] | None = None
     input_bytes: Count | None = None
     output_bytes: Count | None = None
+    tokenizer: Text | None = None
     refers_to: Reference | None = None
 
 

@@ -232,7 +232,7 @@ class _Batch:
             if type(d) is Totals or (
                 d.classes is None and d.usage is None and d.format is None and d.status is None and d.ttft_ms is None
                 and d.duration_ms is None and d.attempt_id is None and d.model is None and d.tags is None
-                and d.input_bytes is None and d.output_bytes is None and d.refers_to is None
+                and d.input_bytes is None and d.output_bytes is None and d.tokenizer is None and d.refers_to is None
             ):  # fmt: skip
                 continue
             try:
@@ -449,7 +449,17 @@ def _details(data: Data, extras: dict[str, int] | None) -> bytes | None:
     kept: dict[str, Any] = {}
     if extras:
         kept["classes"] = extras
-    for name in ("status", "ttft_ms", "duration_ms", "attempt_id", "model", "tags", "input_bytes", "output_bytes"):
+    for name in (
+        "status",
+        "ttft_ms",
+        "duration_ms",
+        "attempt_id",
+        "model",
+        "tags",
+        "input_bytes",
+        "output_bytes",
+        "tokenizer",
+    ):
         if (value := getattr(data, name)) is not None:
             kept[name] = value
     if data.refers_to is not None:

@@ -148,7 +148,7 @@ def test_the_meters_count_what_was_never_asked_for(monkeypatch: pytest.MonkeyPat
     assert 500 < used[whole["id"]] < 900 and 150 < used[team["id"]] < 350
     assert used[money["id"]] == pytest.approx(used[whole["id"]] * 0.003, rel=1e-4)
     assert [a.share_thousandths for a in BudgetAlert.objects.filter(window__budget=whole["id"])] == [500]
-    assert ask(api, 999).status_code == 409, "what was metered is not left"
+    assert ask(api, 999, max_price="0.003").status_code == 409, "what was metered is not left"
 
 
 @pytest.mark.django_db

@@ -37,11 +37,14 @@ def test_cost_is_an_estimate_until_settlement_and_each_side_sees_its_own() -> No
     delivery.report(mine(input_tokens=0, cached_input_tokens=0, output_tokens=500))
     buyer, provider = given_api(delivery.buyer), given_api(delivery.provider)
     mine_, theirs = ask(buyer, "group_by=model")[0], ask(provider, "group_by=deployment")[0]
-    assert (mine_["estimate"], mine_["price"], theirs["price"]) == (True, "0.004", "0.003")
+    # The mean of the lots: a cost is rounded to the micro-yuan, so a price worked out of it may be a nano-yuan off.
+    assert mine_["estimate"] and Decimal(mine_["price"]) == pytest.approx(Decimal("0.004"), abs=Decimal("2e-9"))
+    assert Decimal(theirs["price"]) == pytest.approx(Decimal("0.003"), abs=Decimal("2e-9"))
     delivery.settle(DUE)
     mine_, theirs = ask(buyer, "group_by=model")[0], ask(provider, "group_by=deployment")[0]
     # All of it took the cheapest lot.
-    assert (mine_["estimate"], mine_["price"], theirs["price"]) == (False, "0.003", "0.002")
+    assert not mine_["estimate"] and Decimal(mine_["price"]) == pytest.approx(Decimal("0.003"), abs=Decimal("2e-9"))
+    assert Decimal(theirs["price"]) == pytest.approx(Decimal("0.002"), abs=Decimal("2e-9"))
     assert Decimal(mine_["cost"]) == pytest.approx(
         Decimal(mine_["standard_tokens"]) * 3 / 1_000, abs=Decimal("0.000002")
     )
