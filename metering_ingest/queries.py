@@ -14,6 +14,7 @@ from identity.access import Actor
 from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
 from metering_ingest.models import Claim, LateUsage, Meter, RejectedEvent, SubjectAlias
+from metering_ingest.usage_queries import usage as usage
 
 
 def meters_readable(actor: Actor) -> "QuerySet[Meter]":

@@ -9,7 +9,7 @@ from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
 from metering_ingest import budget_queries, queries, reconciliation_queries
-from metering_ingest.actions import authorizations, budgets, finality, partitions, settlement
+from metering_ingest.actions import authorizations, budgets, finality, partitions, plausibility, settlement
 from metering_ingest.actions.finality import NotFinalYet
 from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
@@ -127,3 +127,9 @@ def meter_budgets() -> int:
 def expire_authorizations() -> int:
     """Give back what nobody settled in time."""
     return durable(lambda: authorizations.expire_due(now=clock.now()))
+
+
+@shared_task(acks_late=True)
+def flag_implausible() -> int:
+    """Flag hours for which a deployment reports more than its accelerators can do."""
+    return durable(lambda: plausibility.flag_implausible(now=clock.now()))

@@ -3,13 +3,14 @@
 from django.urls import path
 
 from metering_ingest import views
-from metering_ingest.api import budgets, delivery, meters, reconciliation, usage
+from metering_ingest.api import budgets, delivery, meters, plausibility, reconciliation, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
     path("meters/<int:meter_id>", meters.MeterDetail.as_view()),
     path("aliases", meters.Aliases.as_view()),
     path("usage", usage.Usage.as_view()),
+    path("plausibility", plausibility.Plausibility.as_view()),
     path("budgets", budgets.Budgets.as_view()),
     path("budgets/<int:budget_id>", budgets.BudgetDetail.as_view()),
     path("authorizations", budgets.Authorizations.as_view()),

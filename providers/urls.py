@@ -2,11 +2,13 @@
 
 from django.urls import path
 
-from providers import views
+from providers import catalogue_views, views
 from providers.api import catalogue, deployments
 
 api_urlpatterns = [
     path("accelerators", catalogue.Accelerators.as_view()),
+    path("accelerators/<str:accelerator>", catalogue.AcceleratorDetail.as_view()),
+    path("foreign-units", catalogue.ForeignUnits.as_view()),
     path("models", catalogue.Models.as_view()),
     path("grades", catalogue.Grades.as_view()),
     path("grades/<str:slug_or_id>", catalogue.GradeDetail.as_view()),
@@ -16,6 +18,8 @@ api_urlpatterns = [
 ]
 
 urlpatterns = [
+    path("accelerators", catalogue_views.accelerators, name="accelerators"),
+    path("accelerators/<str:accelerator>", catalogue_views.accelerator, name="accelerator"),
     path("deployments", views.deployments, name="deployments"),
     path("deployments/new", views.register, name="deployment-new"),
 ]

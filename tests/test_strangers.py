@@ -34,6 +34,8 @@ pytestmark = pytest.mark.django_db
 #: What everybody may see: the catalogue, and markets and auctions without names.
 PUBLIC = {
     "v1/grades/<str:slug_or_id>",
+    "v1/accelerators/<str:accelerator>",
+    "accelerators/<str:accelerator>",
     "v1/markets/<int:market_id>",
     "v1/markets/<int:market_id>/trades",
     "v1/markets/<int:market_id>/frames",
@@ -118,6 +120,7 @@ def owned():
         "claim_id": claim.pk,
         "provider_id": seller.pk,
         "budget_id": budget.pk,
+        "accelerator": capacity.deployment.accelerator.slug,
         "authorization_id": authorization.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,

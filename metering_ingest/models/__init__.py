@@ -3,6 +3,7 @@
 from metering_ingest.models.budgets import Authorization, AuthorizationHold, Budget, BudgetAlert, BudgetWindow
 from metering_ingest.models.claims import Claim, ClaimedRequest, ClaimRuling
 from metering_ingest.models.meters import Meter, SubjectAlias
+from metering_ingest.models.plausibility import ImplausibleHour
 from metering_ingest.models.reconciliation import (
     CounterReading,
     Discrepancy,
@@ -34,6 +35,7 @@ __all__ = [
     "CounterReading",
     "Discrepancy",
     "DiscrepancyEntry",
+    "ImplausibleHour",
     "LateUsage",
     "Meter",
     "MeterComparison",

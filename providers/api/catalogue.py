@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ciyuan.foreign_units import SAMPLE_TOKENS, SAMPLES, TABLE_VERSION, table
 from ciyuan.standard_token import WORK_UNITS_PER_BYTE
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -90,6 +91,23 @@ class AcceleratorOut(serializers.Serializer[Any]):
 class AcceleratorPage(serializers.Serializer[Any]):
     items = AcceleratorOut(many=True)
     next_cursor = serializers.CharField(allow_null=True)
+
+
+class ForeignUnitOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    kind = serializers.CharField(help_text="model_token or accelerator_hour.")
+    title = serializers.CharField()
+    version = serializers.CharField()
+    micro_st = serializers.IntegerField(help_text="Micro-standard-tokens of `per` of the unit, exactly.")
+    per = serializers.IntegerField()
+    derivation = serializers.CharField()
+
+
+class ForeignUnitsOut(serializers.Serializer[Any]):
+    version = serializers.CharField()
+    units = ForeignUnitOut(many=True)
+    samples = serializers.DictField(child=serializers.CharField(), help_text="Texts on which tokenizers are compared.")
+    sample_tokens = serializers.DictField(child=serializers.DictField(child=serializers.IntegerField()))
 
 
 class AttentionIn(StrictSerializer):
@@ -303,6 +321,32 @@ class Accelerators(ApiView):
         return self.once(
             lambda: show_accelerator(catalogue.put_accelerator(facts=facts, now=self.now, actor=self.actor)[0])
         )
+
+
+class AcceleratorDetail(ApiView):
+    """One accelerator."""
+
+    public = True
+
+    @extend_schema(operation_id="accelerators_read", responses=AcceleratorOut)
+    def get(self, request: Request, accelerator: str) -> Response:
+        """Show its figures, and its own compute-to-bandwidth ratio beside the standard's 118."""
+        row = Accelerator.objects.filter(slug=accelerator).first()
+        if row is None:
+            raise NotFound("There is no such accelerator.")
+        return Response(show_accelerator(row))
+
+
+class ForeignUnits(ApiView):
+    """Other vendors' units in standard tokens."""
+
+    public = True
+
+    @extend_schema(operation_id="foreign_units_read", responses=ForeignUnitsOut)
+    def get(self, request: Request) -> Response:
+        """List the published table: what a unit is worth, exactly, and how that was derived."""
+        return Response({"version": TABLE_VERSION, "units": [entry.to_dict() for entry in table()],
+                         "samples": SAMPLES, "sample_tokens": SAMPLE_TOKENS})  # fmt: skip
 
 
 class Models(ApiView):
