@@ -19,6 +19,9 @@ from exchange.models import (
     Annulment,
     AuctionCall,
     AuctionResult,
+    Block,
+    BlockLeg,
+    BlockResult,
     BuyerExclusion,
     Command,
     CommandQueue,
@@ -77,7 +80,7 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
     """Return what each of these markets asks of an order; those that do not exist are left out."""
     rows = Market.objects.filter(pk__in=market_ids).values_list(
         "id", "phase", "mode", "halted", "tick_nano", "min_order_tokens", "cap_price_nano", "reference_price_nano",
-        "call_closes_at", "gate_closes_at", "last_trade", "call__ends_at",
+        "call_closes_at", "gate_closes_at", "last_trade", "call__ends_at", "call_id",
     )
     return {
         row[0]: MarketTerms(
@@ -92,6 +95,7 @@ def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
             call_closes_at=row[11] or row[8],
             gate_closes_at=row[9],
             last_trade=row[10],
+            call_id=row[12],
         )
         for row in rows
     }
@@ -319,6 +323,67 @@ def calls_of(market: Market) -> "QuerySet[AuctionCall]":
     return AuctionCall.objects.filter(
         Q(market=market) | Q(pk=market.call_id) | Exists(market.auctions.filter(call_id=OuterRef("pk")))
     )
+
+
+def open_blocks(market_ids: Collection[int]) -> list[Block]:
+    """Return the blocks with a leg in one of these markets that no clearing has decided on, in order of time."""
+    rows = Block.objects.filter(legs__market_id__in=market_ids, result__isnull=True).distinct()
+    return list(rows.prefetch_related("legs").order_by("accepted_at", "pk"))
+
+
+def open_block(text: str, organization_id: int) -> Block | None:
+    """Return an organization's block by its id as text, if no clearing has decided on it."""
+    try:
+        block_id = UUID(text)
+    except ValueError:
+        return None
+    return Block.objects.filter(pk=block_id, organization_id=organization_id, result__isnull=True).first()
+
+
+def accepted_blocks(block_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these blocks that were accepted."""
+    rows = BlockResult.objects.filter(pk__in=block_ids, outcome=BlockResult.Outcome.ACCEPTED)
+    return set(rows.values_list("pk", flat=True))
+
+
+def legs_among(order_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of these orders that are legs of blocks."""
+    if not order_ids:
+        return set()
+    return set(BlockLeg.objects.filter(order_id__in=order_ids).values_list("order_id", flat=True))
+
+
+def blocks_of(organization_id: int) -> "QuerySet[Block]":
+    """Return an organization's blocks with their legs and what became of them."""
+    rows = Block.objects.filter(organization_id=organization_id)
+    return rows.select_related("result", "call").prefetch_related("legs")
+
+
+def cleared_with(market_id: int, now: datetime) -> list[int]:
+    """
+    Return the markets to be cleared together with one whose call has ended, by id: those that open blocks, exclusive
+    groups and links bind to it, over however many steps. Without an open block in it, or before its end, none.
+    """
+    due = Market.objects.filter(pk=market_id, phase="call", call__ends_at__lte=now).values_list("call_id", flat=True)
+    call_id = due.first()
+    if call_id is None:
+        return []
+    legs: dict[tuple[str, UUID], set[int]] = {}  # by what binds them
+    bound = BlockLeg.objects.filter(block__call_id=call_id, block__result__isnull=True)
+    for block_id, market, group, parent in bound.values_list(
+        "block_id", "market_id", "block__exclusive_group", "block__parent_id"
+    ):
+        for name, key in (("block", block_id), ("group", group), ("block", parent)):
+            if key is not None:
+                legs.setdefault((name, key), set()).add(market)
+    together: set[int] = set()
+    reached = {market_id} if any(market_id in markets for markets in legs.values()) else set()
+    while reached != together:
+        together = set(reached)
+        for markets in legs.values():
+            if markets & together:
+                reached |= markets
+    return sorted(together)
 
 
 def reserve_price_nano(market_id: int) -> int | None:

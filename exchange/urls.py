@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from exchange.api import capacity, contracts, controls, delivery, market_data, markets, orders
+from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
@@ -20,6 +20,9 @@ api_urlpatterns = [
     path("markets/<int:market_id>/controls", controls.MarketControls.as_view()),
     path("auctions/<int:auction_id>/annulment", controls.AuctionAnnulment.as_view()),
     path("organizations/<int:organization_id>/controls", controls.OrganizationControls.as_view()),
+    path("blocks", blocks.Blocks.as_view()),
+    path("blocks/<uuid:block_id>", blocks.BlockDetail.as_view()),
+    path("reservations", blocks.Reservations.as_view()),
     path("leases", controls.Leases.as_view()),
     path("limits", controls.LimitsView.as_view()),
     path("markets/<int:market_id>/book", market_data.MarketBook.as_view()),

@@ -7,6 +7,7 @@ from django.urls import get_resolver
 from billing.actions.invoices import issue_invoices
 from billing.models import Invoice
 from core.ids import new_id
+from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
 from identity.models import ApiKey
 from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, DiscrepancyEntry
@@ -106,7 +107,13 @@ def owned():
         id=new_id(), organization=buyer, key="k", tags={}, quantity_micro_st=1, created_at=NOW, expires_at=NOW
     )
     entry = DiscrepancyEntry.objects.create(discrepancy=discrepancy, kind="comment", at=NOW, attachment=b"x")
+    call = given_market()
+    with transaction.atomic():
+        [block] = place_blocks(
+            organization=buyer, requests=[BlockRequest("buy", 3_000_000, ((call.pk, 1_000),))], now=NOW
+        )
     return {
+        "block_id": block.pk,
         "organization_id": buyer.pk,
         "key_id": ApiKey.objects.get(organization=buyer).pk,
         "deployment_id": capacity.deployment_id,

@@ -99,6 +99,7 @@ class _Batch:
         self.available = accounts.available(organization.pk)
         self.now = now
         self.states: dict[UUID, OrderState] = _targets(organization, requests)
+        self.legs = queries.legs_among(self.states)
         self.terms: dict[int, MarketTerms] = queries.market_terms(
             {request.market_id for request in requests if isinstance(request, OrderRequest | CancelAllRequest)}
             | {state.market_id for state in self.states.values()}
@@ -140,9 +141,9 @@ class _Batch:
         kind, flags = KINDS[request.type], flags_of(request)
         if contradicts(kind, flags):
             raise Refusal("contradictory-flags", "These options of the order exclude each other: leave one out.")
-        hold_price = price or terms.cap_price_nano
+        hold_price = request.hold_price_nano or price or terms.cap_price_nano
         buying = request.side == "buy"
-        self._guard(terms, buying, quantity, price, hold_price)
+        self._guard(terms, buying, quantity, request.hold_price_nano or price, hold_price)
         if request.cancel_on_disconnect and not self.guards.has_lease:
             raise Refusal(
                 "no-lease",
@@ -232,7 +233,7 @@ class _Batch:
         )
 
     def _cancel(self, request: CancelRequest) -> Outcome:
-        state = self._target(request.order_id)
+        state = self._target(request.order_id, of_block=request.of_block)
         if state.ended:
             raise Refusal("order-ended", f"This order is {state.status}: nothing of it is left to cancel.", "order")
         return self._add(
@@ -297,8 +298,10 @@ class _Batch:
         elif exposure is not None:
             exposure.open_sell_tokens += tokens
 
-    def _target(self, order_id: UUID) -> OrderState:
+    def _target(self, order_id: UUID, *, of_block: bool = False) -> OrderState:
         state = self.states.get(order_id)
+        if order_id in self.legs and not of_block:
+            raise Refusal("order-of-block", "This order is a leg of a block: withdraw the block.", "order")
         if state is None:
             raise Refusal("order-not-found", "There is no such order.", "order")
         return state

@@ -17,7 +17,7 @@ from django.db import connection
 from core.live import publish_on_commit
 from core.transactions import assert_in_transaction
 from exchange import queries
-from exchange.actions import auctions, calls, facts
+from exchange.actions import auctions, calls, facts, sessions
 from exchange.actions.market_state import MarketState, forget_book, state_of, trades_of_entry
 from exchange.domain.commands import QueuedCommand, unpack
 from exchange.domain.facts import TradeRow
@@ -54,36 +54,83 @@ class Advanced:
     trades: int
 
 
+@dataclass(slots=True)
+class Run:
+    """A market while what is due in it is done, its lock held."""
+
+    market: Market
+    state: MarketState
+    batches: list[tuple[datetime, list[QueuedCommand]]]
+    asked: list[Intervention]
+    trades_before: int
+    commands: int = 0
+
+    def go_on(self, now: datetime, *, to_uncross: bool = False) -> bool:
+        """Do what is due, in order; with `to_uncross` stop before the first uncross, and say whether there is one."""
+        market, state = self.market, self.state
+        while (moment := _next_moment(market, state, now, self.asked)) is not None:
+            while self.batches and self.batches[0][0] < moment.at:
+                self.commands += _take_up(market, state, self.batches.pop(0)[1], now)
+            if moment.verb == "intervene":
+                _intervene(self.asked.pop(0), market, state, now)
+            elif moment.verb == "uncross" and to_uncross:
+                return True
+            else:
+                _do(moment, market, state, now)
+        if not to_uncross:
+            for _, batch in self.batches:
+                self.commands += _take_up(market, state, batch, now)
+            self.batches = []
+        return False
+
+
 def advance(*, market_id: int, now: datetime) -> Advanced:
     """
-    Do what is due in a market: take up its commands, open and close its phases, clear its auctions.
+    Do what is due in a market: take up its commands, open and close its phases, clear its auctions. Markets that open
+    blocks bind together at the end of their call are advanced together, locked in the order of their ids.
 
     The gate, delivery and settlement are other actions; this one ends with trading.
     """
     assert_in_transaction()
+    together = queries.cleared_with(market_id, now)
+    found = [(id_, _begin(id_, now)) for id_ in together or [market_id]]
+    runs = [run for _, run in found if run is not None]
+    if together:
+        ready = [run for run in runs if run.go_on(now, to_uncross=True)]
+        _clear_together(sorted(ready, key=lambda run: (run.market.window_start, run.market.pk)), now)
+    for run in runs:
+        run.go_on(now)
+        phase_by_book(run.market, run.state)
+    entries = facts.store_all([(run.market, run.state) for run in runs], now=now)
+    for (id_, run), count in zip([(id_, run) for id_, run in found if run is not None], entries, strict=True):
+        if id_ == market_id:
+            market = run.market
+            return Advanced(market_id, market.phase, run.commands, count, market.last_trade - run.trades_before)
+    return Advanced(market_id, Market.objects.values_list("phase", flat=True).get(pk=market_id), 0, 0, 0)
+
+
+def _begin(market_id: int, now: datetime) -> Run | None:
+    """Lock a market and take what is due in it; None if nothing can be any more."""
     market = lock_market(market_id)
     batches = list(_take_queue(market_id))
     asked = list(Intervention.objects.filter(market_id=market_id, sequence__isnull=True).order_by("pk"))
     over = market.phase in ("closed", "delivering", "settled")
     if over and not batches and not asked and _next_moment(market, None, now) is None:
-        return Advanced(market_id, market.phase, 0, 0, 0)
+        return None
     if market.phase == Market.Phase.SCHEDULED and market.call_opens_at <= now:
         fix_terms(market, now)
         forget_book(market_id)
-    state = state_of(market)
-    trades_before, commands = market.last_trade, 0
-    while (moment := _next_moment(market, state, now, asked)) is not None:
-        while batches and batches[0][0] < moment.at:
-            commands += _take_up(market, state, batches.pop(0)[1], now)
-        if moment.verb == "intervene":
-            _intervene(asked.pop(0), market, state, now)
-        else:
-            _do(moment, market, state, now)
-    for _, batch in batches:
-        commands += _take_up(market, state, batch, now)
-    phase_by_book(market, state)
-    entries = facts.store(market, state, now=now)
-    return Advanced(market_id, market.phase, commands, entries, market.last_trade - trades_before)
+    return Run(market, state_of(market), batches, asked, market.last_trade)
+
+
+def _clear_together(runs: Sequence[Run], now: datetime) -> None:
+    """Clear markets that have come to the end of one call, with the blocks over them. Such a call is not extended."""
+    if not runs:
+        return
+    cleared = sessions.clear([(run.market, run.state) for run in runs], now=now)
+    for run, one in zip(runs, cleared, strict=True):
+        sessions.record(run.market, run.state, one, kind=_kind(run.market), now=now)
+        _follow(run.market, run.state, now)
 
 
 def lock_market(market_id: int) -> Market:
@@ -206,13 +253,18 @@ def _uncross(market: Market, state: MarketState, now: datetime) -> None:
         if price_tick is not None and calls.must_go_on(market, state, price_tick):
             calls.extend(market, state, price_tick, now=now)
             return
+    auctions.uncross(market=market, state=state, kind=_kind(market), now=now)
+    _follow(market, state, now)
+
+
+def _kind(market: Market) -> str:
     if calls.is_volatility(market):
-        kind = AuctionResult.Kind.VOLATILITY
-    elif market.mode == Market.Mode.AUCTION:
-        kind = AuctionResult.Kind.OFF_PEAK
-    else:
-        kind = AuctionResult.Kind.OPENING
-    auctions.uncross(market=market, state=state, kind=kind, now=now)
+        return AuctionResult.Kind.VOLATILITY
+    return AuctionResult.Kind.OFF_PEAK if market.mode == Market.Mode.AUCTION else AuctionResult.Kind.OPENING
+
+
+def _follow(market: Market, state: MarketState, now: datetime) -> None:
+    """Enter the phase that follows an uncross."""
     calls.end(market.call, now=now)
     market.call = None
     follows = Phase.CLOSED if market.mode == Market.Mode.AUCTION else Phase.CONTINUOUS

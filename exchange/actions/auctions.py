@@ -1,5 +1,6 @@
 """An auction's result: what the book was, which price it gave, which rule decided."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -44,16 +45,42 @@ def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> 
     else:
         state.enter(Kind.UNCROSS, now, fills=())
         (sides, determined), rule = withheld, THIN_BELOW_RESERVE
+    return record(
+        market=market, sequence=state.sequence, kind=kind, sides=sides, determined=determined, now=now, rule=rule,
+        reserve_tick=reserve_tick,
+    )  # fmt: skip
+
+
+def record(
+    *,
+    market: Market,
+    sequence: int,
+    kind: str,
+    sides: Sealed,
+    determined: Determination,
+    now: datetime,
+    rule: str | None = None,
+    reserve_tick: int | None = None,
+    limits: Sequence[int] = (),
+    blocks: Sequence[dict[str, Any]] = (),
+) -> AuctionResult:
+    """
+    Write down an auction and the book that anyone can compute it from.
+
+    :param limits: those of blocks that lie in this market alone, which are candidates for the price.
+    :param blocks: what is published of each block with a leg here; accepted ones stand among the sides.
+    """
+    tick, reference = market.tick_nano, determined.reference_tick or 0
     members = _Members.of(sides)
     result = AuctionResult(
         market=market,
-        sequence=state.sequence,
+        sequence=sequence,
         kind=kind,
         call=market.call,
         price_nano=_nano(determined.price_tick, tick),
         volume_tokens=determined.volume_lots * LOT_TOKENS,
         surplus_tokens=determined.surplus_lots * LOT_TOKENS,
-        rule=rule,
+        rule=rule or determined.rule.value,
         reference_price_nano=market.reference_price_nano,
         best_bid_nano=_nano(determined.best_bid_tick, tick),
         best_ask_nano=_nano(determined.best_ask_tick, tick),
@@ -68,7 +95,8 @@ def uncross(*, market: Market, state: MarketState, kind: str, now: datetime) -> 
         cleared_at=now,
     )
     result.save()
-    AuctionBook.objects.create(auction=result, content=_book(sides, reference, reserve_tick, market.margin))
+    content = _book(sides, reference, reserve_tick, market.margin, limits, blocks)
+    AuctionBook.objects.create(auction=result, content=content)
     emit_all([_cleared(result, member_id) for member_id in sorted(members.ids)], now=now)
     return result
 
@@ -140,9 +168,12 @@ def _figures(determined: Determination) -> dict[str, Any]:
     return figures
 
 
-def _book(sides: Sealed, reference: int, reserve_tick: int | None, margin: str) -> bytes:
+def _book(
+    sides: Sealed, reference: int, reserve_tick: int | None, margin: str, limits: Sequence[int],
+    blocks: Sequence[dict[str, Any]],
+) -> bytes:  # fmt: skip
     """Return the anonymised book as `manage.py clear_book` reads it, compressed."""
-    content = {
+    content: dict[str, Any] = {
         "bids": _rows(sides.bids, MARKET),
         "asks": _rows(sides.asks, -MARKET),
         "reference": reference or None,
@@ -150,6 +181,8 @@ def _book(sides: Sealed, reference: int, reserve_tick: int | None, margin: str) 
     }
     if reserve_tick is not None:
         content["reserve"] = reserve_tick
+    if blocks:
+        content |= {"limits": list(limits), "blocks": list(blocks)}
     return zstandard.compress(msgspec.json.encode(content))
 
 

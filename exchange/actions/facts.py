@@ -6,11 +6,12 @@ from datetime import datetime
 from django.db import connection
 
 from billing.actions import ledger
+from billing.domain.bulk import Bulk
 from billing.domain.postings import Posting
 from exchange.actions import fact_rows, frames
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
-from exchange.domain.facts import ANNULMENT, PositionChange
+from exchange.domain.facts import ANNULMENT, Facts, PositionChange
 from exchange.domain.orders import Kind
 from exchange.models import Market
 
@@ -24,6 +25,31 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     :param postings: further movements of the same transaction: the ledger is called once.
     :returns: the number of journal entries.
     """
+    count, facts = _write(market, state, now=now, always=bool(postings))
+    if facts is not None:
+        ledger.post_all([*facts.postings, *postings], now=now, bulks=facts.bulks)
+    return count
+
+
+def store_all(markets: Sequence[tuple[Market, MarketState]], *, now: datetime) -> list[int]:
+    """Write down what several markets have to say, the ledger once and last; return each one's journal entries."""
+    counts: list[int] = []
+    postings: list[Posting] = []
+    bulks: list[Bulk] = []
+    for market, state in markets:
+        count, facts = _write(market, state, now=now)
+        counts.append(count)
+        if facts is not None:
+            postings += facts.postings
+            bulks += facts.bulks
+    ledger.post_all(postings, now=now, bulks=bulks)
+    return counts
+
+
+def _write(
+    market: Market, state: MarketState, *, now: datetime, always: bool = False
+) -> tuple[int, Facts | None]:
+    """Write everything but the money; return the number of journal entries, and the facts whose money is to follow."""
     state_hash: bytes | None = None
     if state.entries and (
         state.entries[-1].kind == Kind.PHASE or _crosses(market.last_sequence, state.sequence, HASH_EVERY)
@@ -32,8 +58,8 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
     if state.entries and _crosses(market.last_sequence, state.sequence, SNAPSHOT_EVERY):
         take_snapshot(market=market, state=state, now=now)
     facts, entries = state.take_facts()
-    if not entries and not postings:
-        return 0
+    if not entries and not always:
+        return 0, None
     fact_rows.store_journal(market.pk, entries, state_hash)
     times = fact_rows.times_of(entries)
     fact_rows.store_trades(facts.single_trades, times)
@@ -42,14 +68,15 @@ def store(market: Market, state: MarketState, *, now: datetime, postings: Sequen
         fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
     if entries:
-        made = [trade for trade in facts.trades if trade.aggressor != ANNULMENT]
+        made = facts.trades
+        if facts.mirrors:
+            made = [trade for trade in made if trade.aggressor != ANNULMENT]
         frames.record(market, state, made, prev_sequence=market.last_sequence)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)
     market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "call"])
-    ledger.post_all([*facts.postings, *postings], now=now, bulks=facts.bulks)
-    return len(entries)
+    return len(entries), facts
 
 
 def _crosses(before: int, after: int, every: int) -> bool:

@@ -32,6 +32,7 @@ STATUSES = {
     "market-closed": 409,
     "order-ended": 409,
     "trading-stopped": 409,
+    "order-of-block": 409,
     "no-lease": 409,
     "limit-order-rate": 429,
 }

@@ -1,8 +1,9 @@
 """
 A market's journal as 32-byte packed records, and as CSV: published, so that anyone can replay a market.
 
-File: `CYJ1`, the length of a header (u32), the header (JSON: market, tick and lot, and the ids behind order and owner
-numbers), then records of dtype `RECORD`, little-endian. `numpy.frombuffer(body, RECORD)` reads them.
+File: `CYJ1`, the length of a header (u32), the header (JSON: market, tick and lot, the ids behind order and owner
+numbers, and what the market admitted), then records of dtype `RECORD`, little-endian. `numpy.frombuffer(body, RECORD)`
+reads them.
 
 A command that has rarer fields is followed by one record of kind `MORE`, with the same sequence, which holds them where
 an ordinary one has others: time_ns = expires_ns, order = group, owner = display, price = stop, lots = minimum; and by
@@ -45,6 +46,7 @@ class Header:
     lot_tokens: int
     orders: dict[int, str] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)
+    terms: dict[str, int] = field(default_factory=dict)  # what the market admitted, as `MarketTerms` names it
 
 
 def pack(header: Header, commands: Iterable[Command]) -> bytes:
@@ -99,7 +101,8 @@ def unpack(content: bytes) -> tuple[Header, list[Command]]:
         else:
             rare = rare._replace(fills=(*rare.fills, (order, lots)))
         commands[-1] = (*commands[-1][:9], rare)
-    header = Header(given["market"], given["tick_nano"], given["lot_tokens"], numbers["orders"], numbers["owners"])
+    header = Header(given["market"], given["tick_nano"], given["lot_tokens"], numbers["orders"], numbers["owners"],
+                    given.get("terms", {}))
     return header, commands
 
 

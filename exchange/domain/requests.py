@@ -42,12 +42,14 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     self_trade: str = "cancel_newest"
     client_order_id: str | None = None
     capacity_id: int | None = None
+    hold_price_nano: int | None = None  # of a block's leg: what it holds for, instead of its price
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Take back what is left of an order."""
+    """Take back what is left of an order; `of_block` for the leg of a block that is withdrawn whole."""
 
     order_id: UUID
+    of_block: bool = False
 
 
 class CancelAllRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class MarketTerms(msgspec.Struct, frozen=True, kw_only=True):
     call_closes_at: datetime
     gate_closes_at: datetime
     last_trade: int = 0
+    call_id: int | None = None
 
 
 class Refusal(Exception):

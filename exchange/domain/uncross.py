@@ -172,12 +172,15 @@ def match_up(
     if sum(lots for _, lots in buys) != sum(lots for _, lots in sells):
         return None
     trades = []
-    while buys:
-        (buy, buy_lots), (sell, sell_lots) = buys[0], sells[0]
-        lots = min(buy_lots, sell_lots)
-        trades.append(Trade(buy, sell, lots))
-        buys[:1] = [(buy, buy_lots - lots)] if buy_lots > lots else []
-        sells[:1] = [(sell, sell_lots - lots)] if sell_lots > lots else []
+    waiting = iter(sells)
+    sell, sell_lots = 0, 0
+    for buy, buy_lots in buys:
+        while buy_lots:
+            if not sell_lots:
+                sell, sell_lots = next(waiting)
+            lots = min(buy_lots, sell_lots)
+            trades.append(Trade(buy, sell, lots))
+            buy_lots, sell_lots = buy_lots - lots, sell_lots - lots
     return trades
 
 

@@ -7,6 +7,7 @@ insert-only.
 """
 
 from exchange.models.auctions import Annulment, AuctionBook, AuctionCall, AuctionResult
+from exchange.models.blocks import Block, BlockLeg, BlockResult
 from exchange.models.contracts import (
     BuyerExclusion,
     ContractDeployment,
@@ -29,6 +30,9 @@ __all__ = [
     "AuctionBook",
     "AuctionCall",
     "AuctionResult",
+    "Block",
+    "BlockLeg",
+    "BlockResult",
     "BookSnapshot",
     "BuyerExclusion",
     "Command",

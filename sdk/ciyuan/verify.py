@@ -60,9 +60,16 @@ class Result:
     steps: tuple[str, ...]
 
 
-def recompute(bids: Sequence[Row], asks: Sequence[Row], reference: int | None) -> Result:
-    """The price of a book of [limit in ticks or null, lots] rows, by the seven rules."""
-    limits = sorted({row[0] for row in (*bids, *asks) if row[0] is not None})
+def recompute(
+    bids: Sequence[Row], asks: Sequence[Row], reference: int | None, also: Sequence[int] = ()
+) -> Result:
+    """
+    The price of a book of [limit in ticks or null, lots] rows, by the seven rules.
+
+    :param also: further candidates: the limits of blocks that lie in this market alone. Accepted blocks stand among the
+        rows as market orders.
+    """
+    limits = sorted({row[0] for row in (*bids, *asks) if row[0] is not None} | set(also))
     steps = [f"{len(bids):,} bids and {len(asks):,} asks with {len(limits):,} different limits"]
     if not limits:
         bought, sold = (sum(_lots(row) for row in side) for side in (bids, asks))
@@ -159,7 +166,7 @@ def check(auction: Mapping[str, Any], book: Mapping[str, Any]) -> Verdict:
 
     :raises KeyError, ValueError: when either lacks what the rules need.
     """
-    result = recompute(book["bids"], book["asks"], book["reference"])
+    result = recompute(book["bids"], book["asks"], book["reference"], book.get("limits", ()))
     reserve = book.get("reserve")
     if auction.get("thin") and reserve is not None and result.price is not None and result.price < reserve:
         why = f"thin: {result.price} is below the lowest reserve price {reserve}, so nothing trades"
@@ -175,8 +182,31 @@ def check(auction: Mapping[str, Any], book: Mapping[str, Any]) -> Verdict:
         ("rule", auction["rule"], result.rule),
     )
     differences = tuple(f"{name}: published {was}, recomputed {found}" for name, was, found in pairs if was != found)
-    differences += check_call(auction.get("call"))
+    differences += check_call(auction.get("call")) + check_blocks(book.get("blocks", ()), result.price)
     return Verdict(result, price, volume, surplus, differences)
+
+
+def check_blocks(blocks: Sequence[Mapping[str, Any]], price: int | None) -> tuple[str, ...]:
+    """
+    Return what is wrong with the published blocks of a market at its price in ticks: one filled at a loss, or for less
+    than its least part; a surplus that it lost and that is published otherwise. Only blocks that lie in this market
+    alone can be judged by it.
+    """
+    found = []
+    for number, block in enumerate(blocks):
+        if block["of_lots"] != block["lots"]:
+            continue
+        filled, lots = block["filled"], block["lots"]
+        numerator, denominator = block["least"]
+        gain = 0 if price is None else (block["limit"] - price) * (1 if block["side"] == "buy" else -1)
+        if filled and (price is None or gain < 0):
+            found.append(f"block {number}: filled at a loss at {price}, its limit is {block['limit']}")
+        if filled and filled * denominator < lots * numerator:
+            found.append(f"block {number}: {filled} of {lots} lots are less than its least part")
+        lost = max(0, gain) * (lots - filled)
+        if price is not None and not filled and lost != block["lost_surplus"]:
+            found.append(f"block {number}: lost surplus published {block['lost_surplus']}, recomputed {lost}")
+    return tuple(found)
 
 
 def check_call(call: Mapping[str, Any] | None, *, seen_hash: str | None = None) -> tuple[str, ...]:
