@@ -165,10 +165,10 @@ class Book(Commands):
                     if kind == REPLACE:
                         orders.pop(number)[OPEN] = 0
                         died += 1
-                    self.sequence = sequence
+                    self.sequence, waiting = sequence, self.conditionals
                     events = [said]
                     self._take(order, events)
-                    if self._collared or self.conditionals or bids.stops or asks.stops:
+                    if self._collared or self.conditionals != waiting or self._may_follow():
                         self._conclude(events)
                         plain, call, bid_reach, ask_reach = self._circumstances()
                     answer(events)

@@ -105,7 +105,7 @@ class Commands(Matching):
 
     def _conclude(self, events: list[EventRow]) -> None:
         """Do what follows from a command, once all that it did itself is done."""
-        if self.conditionals or self.bids.stops or self.asks.stops:
+        if self._may_follow():
             self._follow_up(events)
         if self._collared:
             self._set_collars()

@@ -243,6 +243,17 @@ class Matching(Resting):
         price = price or order[PRICE]
         return self.phase == CONTINUOUS and self.sides[1 - order[SIDE]].best() <= (-price if order[SIDE] else price)
 
+    def _may_follow(self) -> bool:
+        """Whether a stop is triggered, or a conditional order meets one (perhaps a dead one) within its limit."""
+        bids, asks, last = self.bids, self.asks, self.last
+        if last and ((bids.stops and bids.stops[0][0] <= last) or (asks.stops and asks.stops[0][0] <= -last)):
+            return True
+        if bids.conditional:
+            nearest = -bids.conditional[0][0]
+            if (asks.keys and asks.keys[0] <= nearest) or (asks.conditional and asks.conditional[0][0] <= nearest):
+                return True
+        return bool(asks.conditional and bids.keys and bids.keys[0] <= -asks.conditional[0][0])
+
     def _follow_up(self, events: list[EventRow]) -> None:
         """Try conditional orders again and release triggered stops until nothing more follows from the command."""
         bids, asks = self.bids, self.asks
