@@ -573,6 +573,12 @@ def shortfalls_readable(actor: Actor) -> "QuerySet[Shortfall]":
     return rows.filter(Q(contract__buyer_id=mine) | Q(contract__provider_id=mine))
 
 
+def shortfalls_shown(contract_id: int) -> list[Shortfall]:
+    """Return a contract's shortfalls with what replaces them, in the order of their reports."""
+    rows = Shortfall.objects.filter(contract_id=contract_id).prefetch_related("replacements__new_lot")
+    return list(rows.order_by("pk"))
+
+
 def unplaced_tokens(market_id: int) -> int:
     """Return how much of a market exclusions kept from being placed."""
     return int(Unplaced.objects.filter(market_id=market_id).aggregate(total=Sum("quantity_tokens"))["total"] or 0)

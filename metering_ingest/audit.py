@@ -9,6 +9,7 @@ from django.db import connection
 from core.audit import Check, Finding
 from core.money import work_cost_micro
 from core.periods import Period
+from metering_ingest import delivery_audit
 from metering_ingest.actions.recount import provider_meters, recount
 from metering_ingest.domain.classes import (
     CACHED,
@@ -231,6 +232,7 @@ def disputes_are_held_back() -> Iterator[Finding]:
 
 
 CHECKS: list[Check] = [
+    *delivery_audit.CHECKS,
     ("rollups are events", rollups_are_events),
     ("tag rollups are events", tag_rollups_are_events),
     ("voids have their events", voids_have_their_events),

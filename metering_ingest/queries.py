@@ -104,8 +104,18 @@ def claimed_micro(market_id: int) -> dict[int, int]:
     Return, by provider, what the open claims on a market's contracts may cost at most: the dearest lot's price and the
     penalty on it.
     """
+    return _most_cost_micro(open_claims(market_id))
+
+
+def claimed_once_micro(market_id: int, provider_id: int) -> int:
+    """Return what all claims ever made on a provider's contracts in a market may have cost at most."""
+    rows = Claim.objects.filter(contract__market_id=market_id, contract__provider_id=provider_id)
+    return _most_cost_micro(rows).get(provider_id, 0)
+
+
+def _most_cost_micro(claims: "QuerySet[Claim]") -> dict[int, int]:
     cost: dict[int, int] = {}
-    rows = open_claims(market_id).annotate(dearest=Max("contract__lots__buyer_price_nano"))
+    rows = claims.annotate(dearest=Max("contract__lots__buyer_price_nano"))
     for claim in rows.select_related("contract"):
         price = cost_micro(tokens=claim.quantity_tokens, price_nano=claim.dearest)
         most = price + share_micro(price, PENALTY_THOUSANDTHS)

@@ -186,6 +186,11 @@ class Shortfall(models.Model):
     def __str__(self) -> str:
         return f"{self.contract_id}: {self.quantity_tokens} {self.cause}"
 
+    @property
+    def penalty_percent(self) -> str:
+        """The penalty's share as percent."""
+        return f"{self.penalty_thousandths / 10:g}"
+
 
 class Replacement(models.Model):
     """

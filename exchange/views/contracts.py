@@ -37,7 +37,11 @@ def contract(request: HttpRequest, actor: Actor, contract_id: int) -> HttpRespon
     lots = ContractLot.objects.filter(contract=row).order_by("number")
     callable_now = row.window_end is not None and row.window_end > clock.now()
     may_call = callable_now and row.buyer_id == actor.organization_id and "trade" in actor.scopes
-    return render(request, "exchange/contract.html", {"contract": row, "lots": lots, "may_call": may_call})
+    return render(
+        request,
+        "exchange/contract.html",
+        {"contract": row, "lots": lots, "may_call": may_call, "shortfalls": queries.shortfalls_shown(row.pk)},
+    )
 
 
 @require_GET

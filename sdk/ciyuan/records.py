@@ -368,6 +368,70 @@ class Delivery(Record):
     status: str
 
 
+class ReplacementRecord(Record):
+    """The contract that delivers instead, and how much."""
+
+    contract: int
+    quantity: int
+
+
+class Shortfall(Record):
+    """What a provider did not make available; `penalty_thousandths` is owed for what is not replaced."""
+
+    id: int
+    contract: int
+    cause: str
+    quantity: int
+    replaced: int
+    penalty_thousandths: int
+    reported_at: datetime
+    begins_at: datetime | None
+    note: str
+    replacements: list[ReplacementRecord]
+
+
+class Claim(Record):
+    """Failed requests that a buyer claims; `found_quantity` is what was decided, None while it is open."""
+
+    id: int
+    contract: int
+    buyer: int
+    provider: int
+    state: str
+    quantity: int
+    found_quantity: int | None
+    requests: list[str]
+    metered: int
+    note: str
+    made_at: datetime
+    ruling_note: str
+    ruled_at: datetime | None
+
+
+class Exclusion(Record):
+    provider: int
+    provider_name: str
+    since: datetime
+
+
+class Unplaced(Record):
+    """What an exclusion kept from being placed; `refund` is the buyer's."""
+
+    market: int
+    side: str
+    quantity: int
+    price: Decimal
+    refund: Decimal
+
+
+class Served(Record):
+    """How much of a contract a deployment serves."""
+
+    deployment: int
+    quantity: int
+    since: datetime
+
+
 class MeterRecord(Record):
     """A registered meter; `secret` is its key, in the answer to its registration alone."""
 

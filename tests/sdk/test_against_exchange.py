@@ -179,6 +179,31 @@ def test_strangers_see_nothing(market, cast):
         cast.stranger.client.deposits.record(organization=cast.stranger.id, amount="1.00", reference="mine")
 
 
+def test_what_is_not_delivered_is_reported_substituted_and_excluded(market, cast, ciyuan):
+    (theirs,) = cast.other.client.contracts.list(market=market.id)
+    (reported,) = cast.provider.client.shortfalls.report(contract=theirs.id, quantity=500_000, note="maintenance")
+    assert (reported.quantity, reported.replaced, reported.penalty_thousandths) == (500_000, 0, 200)
+    with pytest.raises(CiyuanError) as error:
+        cast.provider.client.shortfalls.report(contract=theirs.id, quantity=2_501_000)
+    assert (error.value.code, error.value.field) == ("more-than-undelivered", "quantity")
+    assert [row.id for row in cast.other.client.shortfalls.list(contract=theirs.id)] == [reported.id]
+    assert list(cast.stranger.client.shortfalls.list()) == []
+    with pytest.raises(CiyuanError) as error:
+        cast.other.client.claims.make(contract=theirs.id, requests=["r-1"], quantity=1_000)
+    assert error.value.code == "claim-out-of-time"
+    assert list(cast.other.client.claims.list()) == []
+    main = market.capacity.deployment
+    (served,) = cast.provider.client.contracts.substitute(theirs.id, from_deployment=main, to_deployment=main)
+    assert (served.deployment, served.quantity) == (main, 2_500_000)
+    code, out, err = ciyuan("exclusion", "add", cast.provider.id, "--json")
+    assert (code, err) == (0, "") and json.loads(out)["provider"] == cast.provider.id
+    assert [row.provider for row in cast.buyer.client.exclusions.list()] == [cast.provider.id]
+    assert cast.buyer.client.exclusions.remove(cast.provider.id) == []
+    assert list(cast.buyer.client.exclusions.unplaced()) == []
+    code, out, _ = ciyuan("shortfall", "list")
+    assert code == 0 and "maintenance" not in out
+
+
 def test_a_repeated_key_gives_the_first_answer(cast):
     made = [
         cast.operator.organizations.create(kind="buyer", name="Twice", idempotency_key="organization-twice")

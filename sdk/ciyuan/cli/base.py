@@ -195,6 +195,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """The `ciyuan` program: whatever is wrong is one line on stderr, and exit code 1."""
     from ciyuan.cli import (  # noqa: F401  they register their commands
         budgets,
+        delivery,
         discrepancies,
         metering,
         money,

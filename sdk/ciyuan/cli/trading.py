@@ -275,6 +275,22 @@ def contract_access(contract_id: int, as_json: bool) -> None:
     show_one(open_client().contracts.access(contract_id), as_json=as_json)
 
 
+@contract.command("substitute")
+@click.argument("contract_id", type=int, metavar="CONTRACT")
+@click.option("--from", "from_deployment", type=int, required=True, metavar="DEPLOYMENT")
+@click.option("--to", "to_deployment", type=int, required=True, metavar="DEPLOYMENT")
+@key_option
+@json_option
+def contract_substitute(
+    contract_id: int, from_deployment: int, to_deployment: int, idempotency_key: str | None, as_json: bool
+) -> None:
+    """Let another deployment of the grade serve a contract (provider); the price stays."""
+    served = open_client().contracts.substitute(
+        contract_id, from_deployment=from_deployment, to_deployment=to_deployment, idempotency_key=idempotency_key
+    )
+    show_list(served, columns("deployment", "quantity", "since"), as_json=as_json)
+
+
 @cli.command("deliveries")
 @_limit_option
 @json_option

@@ -6,6 +6,7 @@ standard tokens; times are aware datetimes. Every write takes `idempotency_key`;
 """
 
 from ciyuan.resources.budgets import Authorizations, Budgets
+from ciyuan.resources.delivery import Claims, Exclusions, Shortfalls
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
@@ -16,8 +17,9 @@ from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
-    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities", "Contracts",
-    "Deliveries", "Deployments", "Deposits", "Discrepancies", "Events", "Exports", "Grades", "Invoices", "Keys",
-    "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Side", "Statements",
-    "Trades", "UsageQueries", "Webhooks", "decimal_text", "order_body", "time_text",
+    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities", "Claims",
+    "Contracts", "Deliveries", "Deployments", "Deposits", "Discrepancies", "Events", "Exclusions", "Exports",
+    "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts",
+    "Positions", "Shortfalls", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "decimal_text",
+    "order_body", "time_text",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from ciyuan.calls import Call, Mode, Page, Resource, endpoint, page_of, paged, r
 from ciyuan.resources.values import Money, Side, decimal_text, given, time_text, window_body
 
 CommandResults = list[r.CommandResult]
+ServedBy = list[r.Served]
 
 
 class Markets(Resource[Mode]):
@@ -189,6 +190,15 @@ class Contracts(Resource[Mode]):
         """Where to call, and the signed token to call it with (the buyer's)."""
         return read(f"/v1/contracts/{contract}/access", r.Access)
 
+    @endpoint
+    def substitute(
+        self, contract: int, *, from_deployment: int, to_deployment: int, idempotency_key: str | None = None
+    ) -> Call[ServedBy]:
+        """Let another deployment of the grade serve what one serves (the provider's); the price stays."""
+        body = {"from_deployment": from_deployment, "to_deployment": to_deployment}
+        path = f"/v1/contracts/{contract}/substitutions"
+        return write("POST", path, _served_by, body, idempotency_key=idempotency_key)
+
 
 class Deliveries(Resource[Mode]):
     @paged
@@ -210,6 +220,10 @@ def order_body(
         quantity=quantity,
         **{**further, **decimals},
     )
+
+
+def _served_by(body: Any) -> ServedBy:
+    return [r.Served(row) for row in body["items"]]
 
 
 def _results(body: Any) -> CommandResults:

@@ -1,0 +1,114 @@
+"""What must always hold of non-delivery: what is settled is what was reported, penalties follow from it, bonds end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connection
+
+from core.audit import Check, Finding
+from core.money import MICRO_PER_TOKEN, format_yuan
+from exchange.queries import shortfalls_of
+from metering_ingest import queries
+from metering_ingest.domain.settlement import penalty_micro
+from metering_ingest.models import ContractSettlement, LateUsage
+
+
+def _rows(sql: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+def undelivered_is_reported() -> Iterator[Finding]:
+    """
+    The last settlement of a contract has as undelivered what its shortfalls say and nobody replaced, as far as it was
+    not used; a contract that waits to be settled again is looked at then.
+    """
+    late = set(LateUsage.objects.values_list("contract_id", flat=True))
+    latest = ContractSettlement.objects.order_by("contract_id", "period_start", "-revision").distinct(
+        "contract_id", "period_start"
+    )
+    failed = {
+        contract for (contract,) in _rows("SELECT DISTINCT contract_id FROM exchange_shortfall")
+    } | {row.contract_id for row in latest.filter(lines__contains=[{"kind": "undelivered"}])}
+    reported = shortfalls_of(failed)
+    for row in latest.filter(contract_id__in=failed - late):
+        facts = reported.get(row.contract_id, [])
+        missing = sum(one.quantity_tokens - one.replaced_tokens for one in facts) * MICRO_PER_TOKEN
+        by_kind: dict[str, int] = {}
+        for line in row.lines:
+            by_kind[line["kind"]] = by_kind.get(line["kind"], 0) + line["quantity_micro_st"]
+        found, unused = by_kind.get("undelivered", 0), by_kind.get("unused", 0)
+        expected = min(missing, found + unused)
+        if found != expected:
+            yield Finding(
+                "undelivered-is-reported", f"contract {row.contract_id}", f"{expected} micro-ST", f"{found} micro-ST"
+            )
+
+
+def penalties_follow_from_what_is_undelivered() -> Iterator[Finding]:
+    """A penalty is a share of the price of undelivered tokens; those of a lot speak of no more than is undelivered."""
+    for contract, kind, lot, quantity, price, share, amount in _rows("""
+        SELECT s.contract_id, line ->> 'kind', line ->> 'lot_number', (line ->> 'quantity_micro_st')::bigint,
+            (line ->> 'buyer_price_nano')::bigint, coalesce((line ->> 'penalty_thousandths')::int, 0),
+            (line ->> 'buyer_amount_micro')::bigint
+        FROM metering_ingest_contractsettlement s, jsonb_array_elements(s.lines) AS line
+        WHERE line ->> 'kind' = 'penalty' ORDER BY s.contract_id, s.revision
+    """):
+        expected = penalty_micro(quantity_micro_st=quantity, price_nano=price, thousandths=share)
+        if -amount != expected:
+            yield Finding(f"{kind}-is-a-share", f"contract {contract} lot {lot}", str(expected), str(-amount))
+    for contract, revision, lot, undelivered, penalized in _rows("""
+        SELECT s.contract_id, s.revision, line ->> 'lot_number',
+            sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'undelivered'),
+            sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'penalty')
+        FROM metering_ingest_contractsettlement s, jsonb_array_elements(s.lines) AS line
+        WHERE line ->> 'kind' IN ('undelivered', 'penalty') GROUP BY 1, 2, 3
+        HAVING coalesce(sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'penalty'), 0)
+            > coalesce(sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'undelivered'), 0)
+    """):
+        yield Finding(
+            "penalty-is-for-undelivered", f"contract {contract} r{revision} lot {lot}", f"at most {undelivered or 0}",
+            str(penalized),
+        )  # fmt: skip
+
+
+def penalties_are_paid() -> Iterator[Finding]:
+    """Each buyer got, as transfers of their own kind, the penalties that its charges say."""
+    for buyer, charged, paid in _rows("""
+        WITH charged AS (
+            SELECT buyer_id, -sum(buyer_amount_micro) AS micro FROM billing_charge WHERE kind = 'penalty' GROUP BY 1
+        ), paid AS (
+            SELECT a.organization_id AS buyer_id, sum(m.micro) AS micro FROM (
+                SELECT credit_id AS account_id, amount_micro AS micro FROM billing_transfer WHERE kind = 'penalty'
+                UNION ALL
+                SELECT debit_id, -amount_micro FROM billing_transfer WHERE kind = 'penalty_back'
+            ) AS m JOIN billing_account a ON a.id = m.account_id GROUP BY 1
+        )
+        SELECT coalesce(c.buyer_id, p.buyer_id), coalesce(c.micro, 0), coalesce(p.micro, 0)
+        FROM charged c FULL JOIN paid p ON p.buyer_id = c.buyer_id WHERE coalesce(c.micro, 0) <> coalesce(p.micro, 0)
+    """):
+        yield Finding("penalties-are-paid", f"buyer {buyer}", format_yuan(int(charged)), format_yuan(int(paid)))
+
+
+def bonds_end() -> Iterator[Finding]:
+    """Once a market is settled its bonds hold at most what open claims may cost, and nothing once it is final."""
+    for market, provider, posted, final in _rows("""
+        SELECT m.id, a.organization_id, a.posted_micro, m.finalized_at IS NOT NULL FROM billing_account a
+        JOIN exchange_market m ON a.scope = 'market:' || m.id
+        WHERE a.kind = 'bond' AND a.posted_micro <> 0 AND m.phase = 'settled' ORDER BY 1, 2
+    """):
+        most = 0 if final else queries.claimed_once_micro(market, provider)
+        if posted > most:
+            yield Finding(
+                "bonds-end", f"provider {provider} in market {market}", f"at most {format_yuan(most)}",
+                format_yuan(posted),
+            )  # fmt: skip
+
+
+CHECKS: list[Check] = [
+    ("undelivered is reported", undelivered_is_reported),
+    ("penalties are shares", penalties_follow_from_what_is_undelivered),
+    ("penalties are paid", penalties_are_paid),
+    ("bonds end", bonds_end),
+]
