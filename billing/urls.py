@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts
+from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts, price_books
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -47,6 +47,7 @@ api_urlpatterns = [
     path("payout-results", payouts.PayoutResults.as_view()),
     path("statements/<int:invoice_id>/tax-invoices", payouts.StatementTaxInvoices.as_view()),
     path("charges", charges.Charges.as_view()),
+    path("price-books", price_books.PriceBooks.as_view()),
     path("exports/focus.csv", exports.FocusCsv.as_view()),
     path("exports/focus.parquet", exports.FocusParquet.as_view()),
     path("journal", journal.Journal.as_view()),

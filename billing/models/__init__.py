@@ -24,6 +24,7 @@ from billing.models.invoices import (
 from billing.models.journal import ClosedDay, DayBalance, DaySeal, JournalKey
 from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
+from billing.models.price_books import PriceBook, PriceBookVersion
 
 __all__ = [
     "Account",
@@ -49,6 +50,8 @@ __all__ = [
     "PayoutApproval",
     "PayoutBatch",
     "PayoutStatement",
+    "PriceBook",
+    "PriceBookVersion",
     "SettledScope",
     "SupplierInvoice",
     "Transfer",
