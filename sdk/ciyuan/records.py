@@ -488,8 +488,8 @@ class DiscrepancyEntry(Record):
     at: datetime
     side: str | None
     text: str
-    evidence: Any
-    attachment: Any
+    evidence: dict[str, Any] | None
+    attachment: dict[str, Any] | None
 
 
 class Discrepancy(Record):
