@@ -13,7 +13,7 @@ from exchange.models import DeliveryContract, Market
 from identity.access import Actor
 from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
-from metering_ingest.models import Claim, LateUsage, Meter, RejectedEvent, SubjectAlias
+from metering_ingest.models import Claim, Discrepancy, LateUsage, Meter, RejectedEvent, SubjectAlias
 from metering_ingest.usage_queries import usage as usage
 
 
@@ -83,15 +83,21 @@ def claims_readable(actor: Actor) -> "QuerySet[Claim]":
 
 
 def markets_to_finalize(now: datetime) -> list[int]:
-    """Return settled markets whose dispute days are over and on which no claim is open, the oldest first."""
+    """Return settled markets whose dispute days are over and on which no claim or discrepancy is open, oldest first."""
     rows = (
         Market.objects.filter(phase=Market.Phase.SETTLED, finalized_at__isnull=True)
         .exclude(Exists(Claim.objects.filter(contract__market_id=OuterRef("pk"), ruling__isnull=True)))
+        .exclude(Exists(Discrepancy.objects.filter(contract__market_id=OuterRef("pk"), state=Discrepancy.State.OPEN)))
         .order_by("settled_at", "pk")
         .values_list("pk", "settled_at", "grade__dispute_days")
     )
     due = [pk for pk, settled_at, days in rows if settled_at is not None and settled_at + timedelta(days=days) <= now]
     return due[:FINAL_A_SWEEP]
+
+
+def open_discrepancies(market_id: int) -> "QuerySet[Discrepancy]":
+    """Return the discrepancies of a market's contracts that nobody has decided."""
+    return Discrepancy.objects.filter(contract__market_id=market_id, state=Discrepancy.State.OPEN)
 
 
 def open_claims(market_id: int) -> "QuerySet[Claim]":

@@ -11,7 +11,7 @@ from metering_ingest.actions.settlement import return_bonds, settle_market
 
 
 class NotFinalYet(Conflict):
-    """The market is not settled, its dispute days last, or a claim waits."""
+    """The market is not settled, its dispute days last, or a claim or discrepancy waits."""
 
     code = "settlement-not-final"
 
@@ -28,8 +28,9 @@ def finalize_market(*, market_id: int, now: datetime) -> bool:
     if market.finalized_at is not None:
         return False
     days = timedelta(days=market.grade.dispute_days)
-    if market.settled_at is None or now < market.settled_at + days or queries.open_claims(market_id).exists():
-        raise NotFinalYet("The dispute days of this market are not over, or a claim on it is open.")
+    waits = queries.open_claims(market_id).exists() or queries.open_discrepancies(market_id).exists()
+    if market.settled_at is None or now < market.settled_at + days or waits:
+        raise NotFinalYet("The dispute days of this market are not over, or a claim or discrepancy on it is open.")
     settle_market(market_id=market_id, now=now)
     providers = set(DeliveryContract.objects.filter(market_id=market_id).values_list("provider_id", flat=True))
     return_bonds(market, providers, now=now, final=True)
