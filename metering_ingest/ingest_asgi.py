@@ -82,7 +82,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         return
     except Problem as problem:
         answer = _problem(problem, identifier)
-    except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, DatabaseError) as error:
         log.warning("usage not stored: %s", error)
         away = TemporarilyUnavailable("The exchange cannot store usage now; send the same again in a moment.")
         answer = _problem(away, identifier, ((b"retry-after", b"1"),))

@@ -45,7 +45,8 @@ def own_connection() -> "psycopg.Connection[Any]":
         _local.used = monotonic()
         return connection
     options: dict[str, Any] = {key: value for key, value in given["OPTIONS"].items() if isinstance(value, str)}
-    _local.connection = connection = psycopg.connect(
+    close_own_connection()
+    connection = psycopg.connect(
         dbname=given["NAME"],
         user=given["USER"] or None,
         password=given["PASSWORD"] or None,
@@ -57,13 +58,17 @@ def own_connection() -> "psycopg.Connection[Any]":
     )
     connection.execute("SET timezone = 'UTC'")
     connection.execute("SET idle_in_transaction_session_timeout = '60s'")
-    _local.name, _local.used = given["NAME"], monotonic()
+    # Not before it is ready: a database that dies in the middle of this must leave nothing half made behind.
+    _local.connection, _local.name, _local.used = connection, given["NAME"], monotonic()
     return connection
 
 
 def _answers(connection: "psycopg.Connection[Any]") -> bool:
-    """Whether it is open; after a pause it is asked, so that a database's restart costs nobody a request."""
-    if connection.closed:
+    """
+    Whether it is open, and in no transaction: what is stored within one would not be durable. After a pause it is
+    asked, so that a database's restart costs nobody a request.
+    """
+    if connection.closed or connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
         return False
     if monotonic() - _local.used > PAUSE_SECONDS:
         try:

@@ -36,6 +36,18 @@ def rejected_readable(actor: Actor) -> "QuerySet[RejectedEvent]":
     return RejectedEvent.objects.filter(meter_id__in=list(meters.values_list("pk", flat=True)))
 
 
+def set_aside(
+    *, meter_id: int | None = None, code: str | None = None, after: UUID | None = None
+) -> "QuerySet[RejectedEvent]":
+    """Return events that wait to be replayed, in the order of arrival, beginning behind the kept id `after`."""
+    rows = RejectedEvent.objects.filter(resolved_at__isnull=True).order_by("kept_id")
+    if meter_id is not None:
+        rows = rows.filter(meter_id=meter_id)
+    if code is not None:
+        rows = rows.filter(code=code)
+    return rows if after is None else rows.filter(kept_id__gt=after)
+
+
 def delivered_tokens(contract_ids: Collection[int]) -> dict[int, int]:
     """Return the standard tokens of contracts that their providers' meters have reported so far, rounded up."""
     with connection.cursor() as cursor:

@@ -40,4 +40,5 @@ urlpatterns = [
     path("meters", views.meters, name="meters"),
     path("usage", views.usage, name="usage"),
     path("usage/rejected", views.rejected, name="rejected-events"),
+    path("usage/rejected/replay", views.replay_rejected, name="replay-rejected"),
 ]

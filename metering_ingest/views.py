@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from billing.queries import balance
 from core import clock
@@ -21,11 +21,14 @@ from identity.page_forms import OnceForm
 from identity.pages import require_actor
 from metering_ingest import page_queries, queries, usage_queries
 from metering_ingest.actions.meters import open_meter
+from metering_ingest.actions.replay import replay
+from metering_ingest.ingest_workers import own_connection
 from metering_ingest.models import Meter, RejectedEvent
 from providers.models import Deployment
 
 SPANS = {"1": timedelta(days=1), "7": timedelta(days=7), "31": timedelta(days=31)}
 PER_PAGE = 50
+MOST_REPLAYED = 1_000
 
 
 @require_GET
@@ -59,7 +62,23 @@ def rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
     meters = queries.meters_readable(actor)
     rows = RejectedEvent.objects.filter(meter_id__in=meters.values("pk")).order_by("-kept_id")
     page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "metering/rejected.html", {"page": page})
+    waiting = rows.filter(resolved_at__isnull=True).exists()
+    return render(
+        request, "metering/rejected.html", {"page": page, "may_replay": waiting and "trade" in actor.scopes}
+    )
+
+
+@require_POST
+@require_actor("trade")
+def replay_rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """Send what the organization's meters have waiting through the pipeline again; harmless to repeat."""
+    rows = queries.rejected_readable(actor).filter(resolved_at__isnull=True).order_by("kept_id")
+    counts = replay(own_connection(), rows[:MOST_REPLAYED], now=clock.now())
+    stored = counts.get("accepted", 0) + counts.get("duplicate", 0)
+    messages.info(
+        request, _("%(stored)s events are stored now; %(left)s still wait.") % {"stored": stored, "left": rows.count()}
+    )
+    return redirect("rejected-events")
 
 
 class MeterForm(OnceForm):

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
+from django.core.management import call_command
+from django.db import transaction
 
 from core import clock
 from core.rate_limit import Limiter
@@ -21,7 +24,7 @@ from metering_ingest.actions import attribution, partitions
 from metering_ingest.actions.meters import close_meter, register_alias
 from metering_ingest.models import Meter, RejectedEvent, UsageEvent, UsageRollup
 from providers.models import Grade
-from tests.given import NOW, given_api, given_deployment
+from tests.given import NOW, given_api, given_deployment, given_user
 from tests.metering.conftest import event
 from tests.metering.given import Door, given_contract, given_market, given_meter, given_meter_key
 
@@ -51,7 +54,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     forget_cached_keys()
     attribution.forget_cached_routes()
     partitions.forget_known_days()
-    from django.db import transaction
 
     with transaction.atomic():
         made = World()
@@ -141,7 +143,6 @@ def test_strangers_are_refused(world: World) -> None:
     assert (world.door.post([world.event()], Content_Type="text/plain")).status_code == 415
 
     def close() -> None:
-        from django.db import transaction
 
         with transaction.atomic():
             close_meter(meter=Meter.objects.get(pk=world.meter.pk), now=NOW)
@@ -255,3 +256,29 @@ def test_too_many_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     assert int(refused.headers["retry-after"]) >= 1
     assert api.get("/v1/meters").status_code == 429
     assert UsageEvent.objects.count() == 1
+
+
+def test_what_was_set_aside_is_replayed_by_command_and_page(world: World, client: Any) -> None:
+    """Once the cause is mended; what is still wrong stays with its reason."""
+    sent = [world.event("a", subject="late"), world.event("b", subject="later"), world.event("c", output_tokens=-1)]
+    assert world.door.post(sent).json()["rejected"] == 3
+
+    def learn(subject: str) -> None:
+        with transaction.atomic():
+            register_alias(provider=world.deployment.provider, subject=subject, buyer=world.buyer, now=NOW)
+        attribution.forget_cached_routes()
+
+    learn("late")
+    printed = io.StringIO()
+    call_command("replay_rejected", "--code", "unknown-subject", stdout=printed)
+    assert printed.getvalue() == "replayed 2 events: 1 accepted, 1 rejected\n"
+    assert found() == [("a", world.contract.pk)]
+    learn("later")
+    client.force_login(given_user(world.buyer))
+    client.post("/usage/rejected/replay")
+    assert found() == [("a", world.contract.pk)], "a stranger replays nothing of it"
+    client.force_login(given_user(world.deployment.provider))
+    assert "/usage/rejected/replay" in client.get("/usage/rejected").content.decode()
+    page = client.post("/usage/rejected/replay", follow=True, headers={"Accept-Language": "en"}).content.decode()
+    assert "1 events are stored now; 1 still wait." in page
+    assert found() == [("a", world.contract.pk), ("b", world.contract.pk)]

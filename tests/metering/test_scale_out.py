@@ -1,8 +1,11 @@
 """The usage tables can be distributed by an existing Postgres-compatible engine: read from the catalog."""
 
+import io
+import re
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 pytestmark = pytest.mark.django_db
@@ -35,3 +38,26 @@ def test_a_usage_table_keeps_the_rules(table: str) -> None:
 
 def test_events_are_partitioned_by_their_key() -> None:
     assert rows("SELECT pg_get_partkeydef('usage_event'::regclass)") == [("RANGE (event_key)",)]
+
+
+def test_the_plan_distributes_every_usage_table_by_meter_and_changes_nothing() -> None:
+    tables = set(rows("SELECT relname FROM pg_class"))
+    printed = io.StringIO()
+    call_command("scaleout", "--plan", "--shards", "32", stdout=printed)
+    plan = printed.getvalue()
+    for table in LARGE:
+        assert plan.count(f"SELECT create_distributed_table('{table}', 'meter_id', ") == 1
+    assert plan.count("shard_count := 32") == 1, "the others lie with the first"
+    assert "it has not met a Citus cluster here" in plan
+    assert re.search(r"-- In all [\d,]+ rows and [\d.,]+ MiB would move\.", plan)
+    assert set(rows("SELECT relname FROM pg_class")) == tables
+    with pytest.raises(CommandError, match="--plan"):
+        call_command("scaleout")
+
+
+def test_the_plan_refuses_a_table_that_breaks_the_rules() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE other (id bigint PRIMARY KEY)")
+        cursor.execute("ALTER TABLE usage_void ADD other_id bigint REFERENCES other")
+    with pytest.raises(CommandError, match="usage_void: it is tied by the foreign key"):
+        call_command("scaleout", "--plan", stdout=io.StringIO())
