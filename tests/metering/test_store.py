@@ -1,10 +1,13 @@
 """Storing usage: exactly once, in disjoint classes, with a rollup that always equals the events."""
 
 from datetime import timedelta
+from typing import Any
 
+import psycopg
 import pytest
 from ciyuan.standard_token import REFERENCE_7B, work
 
+from metering_ingest.ingest_workers import close_own_connection, own_connection
 from metering_ingest.models import LateUsage, RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
 from tests.metering.conftest import NOW, Send, event, statuses
 
@@ -120,3 +123,31 @@ def test_an_amendment_replaces_its_original(send: Send) -> None:
 def test_a_day_gets_its_partition_on_first_need(send: Send, day: str) -> None:
     assert statuses(send(event(time=f"{day}T00:00:00Z"), event("e-2", time=f"{day}T23:59:59.999Z"))) == ["accepted"] * 2
     assert UsageEvent.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_half_made_or_left_in_a_transaction_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database may die in the middle of anything: the next request of this thread opens another connection."""
+    close_own_connection()
+    connect = psycopg.connect
+
+    def dies(**given: Any) -> Any:
+        connection = connect(**given)
+        connection.close()
+        return connection
+
+    monkeypatch.setattr(psycopg, "connect", dies)
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError):
+            own_connection()
+    monkeypatch.undo()
+    first = own_connection()
+    assert first is own_connection()
+    first.execute("BEGIN")
+    second = own_connection()
+    assert second is not first and first.closed
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        second.execute("BEGIN; SELECT 1 FROM nowhere", prepare=False)
+    third = own_connection()
+    assert third is not second and third.execute("SELECT 1").fetchone() == (1,)
+    close_own_connection()
