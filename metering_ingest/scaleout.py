@@ -5,9 +5,12 @@ from typing import Any
 
 from django.db import connection
 
-from metering_ingest.models import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageVoid
+from metering_ingest.models import RejectedEvent, UntimedIdentity, UsageEvent, UsageRollup, UsageTagRollup, UsageVoid
 
-TABLES = tuple(model._meta.db_table for model in (UsageEvent, UsageRollup, UsageVoid, UntimedIdentity, RejectedEvent))
+TABLES = tuple(
+    model._meta.db_table
+    for model in (UsageEvent, UsageRollup, UsageTagRollup, UsageVoid, UntimedIdentity, RejectedEvent)
+)
 _SIZES = """
     SELECT c.oid::bigint, c.relname::text,
         (SELECT count(*) FROM pg_inherits i WHERE i.inhparent = c.oid),
