@@ -6,7 +6,12 @@ from typing import Any
 from django.db import connection
 
 from billing.document_audit import documents_are_drawn_up_again
-from billing.payment_audit import bank_lines_are_booked, deposits_are_transfers, payouts_are_transfers
+from billing.payment_audit import (
+    bank_lines_are_booked,
+    deposits_are_transfers,
+    payouts_are_transfers,
+    stripe_payments_are_deposits,
+)
 from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
 from core.audit import Check, Finding
 from core.money import format_yuan, work_cost_micro
@@ -218,6 +223,7 @@ CHECKS: list[Check] = [
     ("deposits-are-transfers", deposits_are_transfers),
     ("bank-lines-are-booked", bank_lines_are_booked),
     ("payouts-are-transfers", payouts_are_transfers),
+    ("stripe-payments-are-deposits", stripe_payments_are_deposits),
     ("the-journal-is-sealed", the_journal_is_sealed),
     ("day-balances-are-transfers", day_balances_are_transfers),
 ]

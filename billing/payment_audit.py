@@ -87,6 +87,16 @@ WHERE p.state IN ('approved', 'sent', 'paid') GROUP BY p.id
 HAVING count(a.id) < p.approvals_needed OR count(a.id) FILTER (WHERE a.by = p.requested_by) > 0
 """
 
+_STRIPE = """
+SELECT p.id, p.state, p.amount_micro, d.amount_micro, p.intent, d.reference
+FROM billing_stripepayment p FULL JOIN billing_deposit d ON d.id = p.deposit_id
+WHERE (d.method = 'stripe' OR p.id IS NOT NULL)
+  AND CASE WHEN p.id IS NULL THEN true
+           WHEN p.state = 'succeeded' THEN (p.amount_micro, p.intent, p.organization_id)
+                                           IS DISTINCT FROM (d.amount_micro, d.reference, d.organization_id)
+           ELSE d.id IS NOT NULL END
+"""
+
 
 def _rows(sql: str) -> list[tuple]:  # type: ignore[type-arg]
     with connection.cursor() as cursor:
@@ -123,3 +133,10 @@ def payouts_are_transfers() -> Iterator[Finding]:
         yield Finding("payouts-are-transfers", f"PO{id_:08d} approvals", f"{needed} of others", f"{given}, own {own}")
     for id_, amount, gone in _rows(_REFUNDS):
         yield Finding("payouts-are-transfers", f"refunds of deposit {id_}", f"at most {amount}", str(gone))
+
+
+def stripe_payments_are_deposits() -> Iterator[Finding]:
+    """Each payment that succeeded at Stripe is one deposit of its amount under its intent, and no other deposit is."""
+    for id_, state, amount, deposited, intent, reference in _rows(_STRIPE):
+        yield Finding("stripe-payments-are-deposits", f"payment-{id_} ({state}, {intent})", str(amount),
+                      f"{deposited} ({reference})")  # fmt: skip

@@ -14,6 +14,7 @@ from billing.models import (
     PayoutBatch,
     PayoutStatement,
     SettledScope,
+    StripeCustomer,
     SupplierInvoice,
 )
 
@@ -28,7 +29,8 @@ def payee_account(organization_id: int) -> BankAccount | None:
 
 def connect_account(organization_id: int) -> str:
     """Return the account of an organization at the payment service; empty for none."""
-    return ""
+    found = StripeCustomer.objects.filter(organization_id=organization_id).values_list("connect_account", flat=True)
+    return found.first() or ""
 
 
 def disputed_micro(organization_id: int) -> int:

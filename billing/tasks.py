@@ -7,12 +7,13 @@ from functools import partial
 from celery import shared_task
 from django.db import DatabaseError
 
-from billing import journal_queries, payout_queries, queries
+from billing import journal_queries, payout_queries, queries, stripe_sweeps
 from billing.actions.banking import book_line
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
 from billing.actions.payouts import PayoutRefused, request_payout
 from billing.actions.sweep import sweep_market
+from billing.stripe_door import StripeUnavailable
 from core import clock
 from core.transactions import durable
 
@@ -71,3 +72,28 @@ def pay_providers() -> int:
             durable(partial(request_payout, organization_id=organization_id, by="schedule", now=clock.now()))
             requested += 1
     return requested
+
+
+@shared_task
+def talk_with_stripe() -> int:
+    """Handle what Stripe has announced, top up, send refunds and payouts. It runs where tasks talk to the outside."""
+    stripe = stripe_sweeps.door()
+    if stripe is None:
+        return 0
+    now = clock.now()
+    return (
+        stripe_sweeps.handle_events(stripe, now=now)
+        + stripe_sweeps.top_up(stripe, now=now)
+        + stripe_sweeps.send_payouts(stripe, now=now)
+    )
+
+
+@shared_task
+def reconcile_stripe() -> int:
+    """Look through Stripe's events and balance transactions for what no webhook told."""
+    stripe = stripe_sweeps.door()
+    try:
+        return 0 if stripe is None else stripe_sweeps.reconcile(stripe, now=clock.now())
+    except StripeUnavailable as error:
+        log.warning("reconciliation with Stripe waits: %s", error)
+        return 0

@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import views
-from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts, price_books
+from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts, price_books, stripe
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -30,6 +30,11 @@ api_urlpatterns = [
     path("transfers", ledger.Transfers.as_view()),
     path("deposits", ledger.Deposits.as_view()),
     path("deposits/<int:deposit_id>/refund", payouts.DepositRefund.as_view()),
+    path("stripe/payments", stripe.StripePayments.as_view()),
+    path("stripe/payments/<int:payment_id>", stripe.StripePaymentDetail.as_view()),
+    path("stripe/top-up", stripe.StripeTopUp.as_view()),
+    path("stripe/connect", stripe.StripeConnect.as_view()),
+    path("stripe/webhook", stripe.stripe_webhook),
     path("payment-reference", banking.PaymentReference.as_view()),
     path("bank/statements", banking.BankStatements.as_view()),
     path("bank/lines", banking.BankLines.as_view()),

@@ -30,7 +30,11 @@ from core import request_id
 APPS = ("core", "identity", "providers", "billing", "exchange", "metering_ingest")
 REQUEST_ID = "ciyuan_request_id"
 # Tasks that wait for somebody else's server have a queue of their own, so that nothing of ours waits with them.
-OUTSIDE = ("identity.tasks.deliver_webhooks",)
+OUTSIDE = (
+    "identity.tasks.deliver_webhooks",
+    "billing.tasks.talk_with_stripe",
+    "billing.tasks.reconcile_stripe",
+)
 QUEUE_OF_APP = {"exchange": "exchange", "billing": "billing", "metering_ingest": "metering"}
 
 

@@ -136,6 +136,12 @@ BANK_ACCOUNT = {
     "bank": env.text("CIYUAN_BANK_NAME", ""),
 }
 
+# Stripe: without a key the door is closed. Several webhook secrets, while one replaces another.
+STRIPE_API_KEY = env.text("STRIPE_API_KEY", "")
+STRIPE_WEBHOOK_SECRETS = env.words("STRIPE_WEBHOOK_SECRETS")
+STRIPE_BASE_URL = env.text("CIYUAN_STRIPE_BASE_URL", "")  # another server that speaks like Stripe, for tests
+BASE_URL = env.text("CIYUAN_BASE_URL", "http://localhost:8000")  # where people reach this exchange
+
 CLOCK_FILE = env.text("CIYUAN_CLOCK_FILE", "") or None
 
 # --- applications ---------------------------------------------------------------------------------------------------

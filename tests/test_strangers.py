@@ -5,7 +5,7 @@ from django.db import transaction
 from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
-from billing.models import Invoice
+from billing.models import Invoice, StripePayment
 from core.ids import new_id
 from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
@@ -131,6 +131,9 @@ def owned():
         "authorization_id": authorization.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
+        "payment_id": StripePayment.objects.create(
+            organization=buyer, kind="checkout", amount_micro=10**7, created_at=NOW
+        ).pk,
         **given_payments(buyer, seller),
         "webhook_id": delivery.endpoint_id,
         "delivery_id": delivery.pk,
@@ -203,7 +206,8 @@ def test_lists_hold_only_ones_own(owned):
         "orders", "trades", "positions", "contracts", "deliveries", "shortfalls", "claims", "unplaced", "exclusions",
         "meters", "aliases", "capacity", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
-        "webhooks", "webhook-events", "payouts", "bank-accounts", "deposits", "budgets", "authorizations",
+        "webhooks", "webhook-events", "payouts", "bank-accounts", "stripe/payments", "deposits", "budgets",
+        "authorizations",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")
         assert answer.status_code == 200, f"{path}: {answer.content[:200]}"

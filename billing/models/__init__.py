@@ -25,6 +25,7 @@ from billing.models.journal import ClosedDay, DayBalance, DaySeal, JournalKey
 from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
 from billing.models.price_books import PriceBook, PriceBookVersion
+from billing.models.stripe import StripeCustomer, StripeEvent, StripePayment
 
 __all__ = [
     "Account",
@@ -53,6 +54,9 @@ __all__ = [
     "PriceBook",
     "PriceBookVersion",
     "SettledScope",
+    "StripeCustomer",
+    "StripeEvent",
+    "StripePayment",
     "SupplierInvoice",
     "Transfer",
     "WaitingCharge",

@@ -804,3 +804,14 @@ class TaxInvoiceMatch(Record):
     matches: bool
     differences: list[Anything]
     uploaded_at: datetime
+
+
+class CardPayment(Record):
+    id: int
+    kind: str
+    amount: Decimal
+    state: str
+    url: str
+    reason: str
+    deposit: int | None
+    created_at: datetime

@@ -115,6 +115,17 @@ def return_(line: int, idempotency_key: str | None, as_json: bool) -> None:
     show_one(open_client().bank.send_back(line, idempotency_key=idempotency_key), as_json=as_json)
 
 
+@cli.command("pay")
+@click.option("--amount", type=DECIMAL, metavar="YUAN")
+@click.option("--invoice", type=int, metavar="ID", help="What is owed on it.")
+@key_option
+@json_option
+def pay(amount: Decimal | None, invoice: int | None, idempotency_key: str | None, as_json: bool) -> None:
+    """Pay by card, Alipay or WeChat Pay: shows the page's address."""
+    made = open_client().card_payments.start(amount=amount, invoice=invoice, idempotency_key=idempotency_key)
+    show_one(made, as_json=as_json)
+
+
 @cli.group("payout", cls=Group)
 def payout() -> None:
     """Money that goes out."""

@@ -10,14 +10,15 @@ from ciyuan.resources.delivery import Claims, Exclusions, Shortfalls
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
-from ciyuan.resources.payments import Bank, Payouts
+from ciyuan.resources.payments import Bank, CardPayments, Payouts
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
-    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities", "Claims",
+    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities",
+    "CardPayments", "Claims",
     "Contracts", "Deliveries", "Deployments", "Deposits", "Discrepancies", "Events", "Exclusions", "Exports",
     "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts",
     "Positions", "Shortfalls", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "decimal_text",

@@ -151,3 +151,45 @@ class Payouts(Resource[Mode]):
         )
         path = f"/v1/statements/{statement}/tax-invoices"
         return write("POST", path, r.TaxInvoiceMatch, body, idempotency_key=idempotency_key)
+
+
+class CardPayments(Resource[Mode]):
+    """Payments by card, Alipay and WeChat Pay on Stripe's page, and automatic top-up."""
+
+    @paged
+    def list(self, *, organization: int | None = None) -> Call[Page[r.CardPayment]]:
+        return read("/v1/stripe/payments", page_of(r.CardPayment), organization=organization)
+
+    @endpoint
+    def get(self, payment: int) -> Call[r.CardPayment]:
+        """Its `state` says whether it was paid."""
+        return read(f"/v1/stripe/payments/{payment}", r.CardPayment)
+
+    @endpoint
+    def start(
+        self, *, amount: Money | None = None, invoice: int | None = None, idempotency_key: str | None = None
+    ) -> Call[r.CardPayment]:
+        """Pay an amount, or what is owed on an invoice, on the page that the answer's `url` names."""
+        body = given(amount=decimal_text("amount", amount), invoice=invoice)
+        return write("POST", "/v1/stripe/payments", r.CardPayment, body, idempotency_key=idempotency_key)
+
+    @endpoint
+    def top_up(self) -> Call[r.Anything]:
+        return read("/v1/stripe/top-up", r.Anything)
+
+    @endpoint
+    def set_top_up(
+        self,
+        *,
+        below: Money | None = None,
+        amount: Money | None = None,
+        payment_method: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[r.Anything]:
+        """Charge a saved card when less than `below` is available; with neither amount, end it."""
+        body = given(
+            below=decimal_text("below", below),
+            amount=decimal_text("amount", amount),
+            payment_method=payment_method,
+        )
+        return write("PATCH", "/v1/stripe/top-up", r.Anything, body, idempotency_key=idempotency_key)
