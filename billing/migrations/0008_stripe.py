@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0006_bank_and_payouts'),
+        ('billing', '0007_publish_price_books'),
         ('identity', '0002_send_webhooks'),
     ]
 
