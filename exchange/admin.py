@@ -17,6 +17,7 @@ from exchange.actions.limits import FIELDS, set_limits
 from exchange.models import (
     Annulment,
     AuctionResult,
+    Block,
     Command,
     ContractLot,
     DeliveryContract,
@@ -27,6 +28,7 @@ from exchange.models import (
     MarketPosition,
     Offer,
     Shortfall,
+    SurveillanceFinding,
     Trade,
     TradingLimits,
     TradingStop,
@@ -212,6 +214,19 @@ class AuctionResultAdmin(Operated):
             return
         for auction in rows.order_by("pk"):
             self.act(request, auction, partial(act, auction_id=auction.pk, now=clock.now(), actor=actor))
+
+
+@admin.register(SurveillanceFinding)
+class SurveillanceFindingAdmin(LookOnly):
+    list_display = ("found_at", "rule", "market", "organization", "counterparty", "figures")
+    list_filter = ("rule",)
+    list_select_related = ("market__grade", "organization", "counterparty")
+
+
+@admin.register(Block)
+class BlockAdmin(LookOnly):
+    list_display = ("id", "organization", "call", "side", "limit_price_nano", "quantity_tokens", "least_tokens")
+    list_select_related = ("organization", "call")
 
 
 @admin.register(Annulment)

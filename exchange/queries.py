@@ -35,6 +35,7 @@ from exchange.models import (
     OrderEvent,
     Replacement,
     Shortfall,
+    SurveillanceFinding,
     Trade,
     Unplaced,
 )
@@ -409,6 +410,20 @@ def markets_due(now: datetime) -> list[int]:
     asked = Intervention.objects.filter(market_id=OuterRef("pk"), sequence__isnull=True)
     rows = Market.objects.exclude(phase="settled").filter(due | Exists(queued) | Exists(asked))
     return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def markets_to_look_through() -> list[int]:
+    """Return the markets whose gate has closed and that surveillance has not looked through, the oldest first."""
+    rows = Market.objects.filter(gate_closed_at__isnull=False, surveillance__isnull=True).order_by("gate_closed_at")
+    return list(rows.values_list("pk", flat=True)[:500])
+
+
+def surveillance_findings(*, rule: str | None = None, market_id: int | None = None) -> "QuerySet[SurveillanceFinding]":
+    """Return what surveillance has found, by rule and market if given."""
+    rows = SurveillanceFinding.objects.select_related("organization", "counterparty")
+    if rule is not None:
+        rows = rows.filter(rule=rule)
+    return rows if market_id is None else rows.filter(market_id=market_id)
 
 
 def leases_due(now: datetime) -> list[int]:

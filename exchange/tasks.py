@@ -12,7 +12,7 @@ from core.errors import Problem
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import advance as advancing
-from exchange.actions import gate, leases, markets, offers, rolling
+from exchange.actions import gate, leases, markets, offers, rolling, surveillance
 from exchange.actions.hints import send
 from exchange.models import Offer
 
@@ -38,6 +38,13 @@ def advance_market(market_id: int) -> None:
     durable(lambda: gate.close_gate(market_id=market_id, now=clock.now()))
     durable(lambda: gate.begin_delivery(market_id=market_id, now=clock.now()))
     work_on_offers()
+
+
+@shared_task(name="exchange.tasks.look_through_markets")
+def look_through_markets() -> int:
+    """Look through the markets whose gate has closed since, for what the operator should see."""
+    due = queries.markets_to_look_through()
+    return sum(durable(partial(surveillance.scan_market, market_id=pk, now=clock.now())) for pk in due)
 
 
 @shared_task(name="exchange.tasks.schedule_markets")

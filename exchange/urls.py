@@ -20,6 +20,7 @@ api_urlpatterns = [
     path("markets/<int:market_id>/controls", controls.MarketControls.as_view()),
     path("auctions/<int:auction_id>/annulment", controls.AuctionAnnulment.as_view()),
     path("organizations/<int:organization_id>/controls", controls.OrganizationControls.as_view()),
+    path("surveillance", controls.Surveillance.as_view()),
     path("blocks", blocks.Blocks.as_view()),
     path("blocks/<uuid:block_id>", blocks.BlockDetail.as_view()),
     path("reservations", blocks.Reservations.as_view()),

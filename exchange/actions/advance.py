@@ -192,6 +192,7 @@ def _do(moment: Moment, market: Market, state: MarketState, now: datetime) -> No
         market.phase = Market.Phase.CLOSED
         calls.end(market.call, now=now)
         market.call = None
+        sessions.give_up(market, now=now)
         state.enter(Kind.PHASE, now, lots=Phase.CLOSED)
 
 
@@ -267,6 +268,7 @@ def _follow(market: Market, state: MarketState, now: datetime) -> None:
     """Enter the phase that follows an uncross."""
     calls.end(market.call, now=now)
     market.call = None
+    sessions.give_up(market, now=now)
     follows = Phase.CLOSED if market.mode == Market.Mode.AUCTION else Phase.CONTINUOUS
     state.enter(Kind.PHASE, now, lots=follows)
     market.phase = Market.Phase.CLOSED if follows == Phase.CLOSED else Market.Phase.CONTINUOUS

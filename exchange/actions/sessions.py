@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+from django.db.models import Exists, OuterRef
 
 from core.money import LOT_TOKENS
 from exchange import queries
@@ -25,7 +26,7 @@ from exchange.domain.book_parts import OPEN, group_of
 from exchange.domain.orders import Event, Kind
 from exchange.domain.sides import MARKET, Side
 from exchange.domain.uncross import Sealed, gathered, sealed, self_trades
-from exchange.models import Block, BlockResult, Market
+from exchange.models import Block, BlockLeg, BlockResult, Market
 
 Outcome = BlockResult.Outcome
 
@@ -238,6 +239,14 @@ def _record_out(out: dict[UUID, str], now: datetime) -> None:
         )
         for block_id, outcome in out.items()
     )
+
+
+def give_up(market: Market, *, now: datetime) -> None:
+    """Note the blocks that no clearing will decide on: this call is over, and no other of their markets is in one."""
+    rows = Block.objects.filter(legs__market=market, result__isnull=True)
+    waiting = BlockLeg.objects.filter(block_id=OuterRef("pk"), market__phase=Market.Phase.CALL).exclude(market=market)
+    over = rows.exclude(Exists(waiting)).values_list("pk", flat=True)
+    _record_out(dict.fromkeys(over, Outcome.WITHDRAWN), now)
 
 
 def record(market: Market, state: MarketState, cleared: Cleared, *, kind: str, now: datetime) -> None:

@@ -7,14 +7,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from core.api.paging import page
 from core.api.serializers import StrictSerializer, TokensField, YuanField
 from core.errors import BadRequest, NotFound
 from core.money import format_yuan
+from exchange import queries
 from exchange.actions import annulment, controls, leases, limits
 from exchange.api import shapes
 from exchange.api.markets import market_or_404
 from exchange.api.parameters import whole_number
-from exchange.models import Annulment, Intervention, Lease, TradingLimits, TradingStop
+from exchange.models import Annulment, Intervention, Lease, SurveillanceFinding, TradingLimits, TradingStop
 from identity.api.base import ApiView
 
 SHOWN_INTERVENTIONS = 100
@@ -230,6 +232,39 @@ class AuctionAnnulment(OperatorView):
         return self.once(perform)
 
 
+class FindingOut(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    rule = serializers.ChoiceField(choices=SurveillanceFinding.Rule.values)
+    market = serializers.IntegerField()
+    organization = serializers.IntegerField()
+    counterparty = serializers.IntegerField(allow_null=True)
+    figures = serializers.JSONField(help_text="What the rule went by.")
+    found_at = serializers.DateTimeField()
+
+
+FindingPage = shapes.page_of(FindingOut, "FindingPage")
+
+
+class Surveillance(OperatorView):
+    """What surveillance found (operator)."""
+
+    scopes = {"GET": "read"}
+
+    @extend_schema(
+        responses=FindingPage,
+        parameters=[OpenApiParameter("rule", str), OpenApiParameter("market", int)],
+        operation_id="surveillance_list",
+    )
+    def get(self, request: Request) -> Response:
+        """List findings, the latest first: late withdrawals, matched counterparties, trades around the index window."""
+        self.operator_or_404()
+        rule = request.query_params.get("rule") or None
+        if rule is not None and rule not in SurveillanceFinding.Rule.values:
+            raise BadRequest(f"rule is one of {', '.join(SurveillanceFinding.Rule.values)}.", field="rule")
+        rows = queries.surveillance_findings(rule=rule, market_id=whole_number(request, "market"))
+        return Response(page(request, rows, _finding))
+
+
 class Leases(ApiView):
     """One's lease: heartbeats that keep orders with `cancel_on_disconnect` alive."""
 
@@ -296,6 +331,18 @@ class LimitsView(ApiView):
                 limits.set_limits(organization_id=fields["organization"], limits=values, now=self.now, actor=self.actor)
             )
         )
+
+
+def _finding(row: SurveillanceFinding) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "rule": row.rule,
+        "market": row.market_id,
+        "organization": row.organization_id,
+        "counterparty": row.counterparty_id,
+        "figures": row.figures,
+        "found_at": row.found_at,
+    }
 
 
 def _annulment(row: Annulment) -> dict[str, Any]:

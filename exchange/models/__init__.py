@@ -24,6 +24,7 @@ from exchange.models.frames import MarketFrame, OwnFrame
 from exchange.models.journal import BookSnapshot, JournalEntry, OrderEvent, Trade
 from exchange.models.markets import Market, MarketPosition
 from exchange.models.orders import Command, CommandQueue
+from exchange.models.surveillance import SurveillanceFinding, SurveillanceScan
 
 __all__ = [
     "Annulment",
@@ -53,6 +54,8 @@ __all__ = [
     "Replacement",
     "Shortfall",
     "SigningKey",
+    "SurveillanceFinding",
+    "SurveillanceScan",
     "Trade",
     "TradingLimits",
     "TradingStop",
