@@ -63,7 +63,8 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
 
 
 def assigned(contract: DeliveryContract) -> list[Event]:
-    """What both parties of a contract are told."""
+    """What both parties of a spot contract are told."""
+    assert contract.window_start is not None and contract.window_end is not None
     data = {
         "id": contract.pk,
         "market": contract.market_id,
