@@ -166,7 +166,7 @@ class RouteBook:
         if access.role == Meter.Role.BUYER:
             # A gateway names its standing contract itself; usage outside a spot contract's window belongs to none.
             number = contract_number(subject)
-            mine = DeliveryContract.objects.filter(pk=number, kind=DeliveryContract.Kind.LIST, buyer_id=buyer_id)
+            mine = DeliveryContract.objects.filter(pk=number or 0, kind=DeliveryContract.Kind.LIST, buyer_id=buyer_id)
             return number if number is not None and mine.exists() else 0
         if access.role != Meter.Role.PROVIDER or not access.grade_id or access.provider_id == buyer_id:
             return 0

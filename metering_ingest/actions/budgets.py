@@ -98,7 +98,7 @@ def windows_of(budgets: Sequence[Budget], *, contract_id: int | None, now: datet
         wanted.append(
             BudgetWindow(
                 budget=budget, start=period.start if period else rule.EPOCH,
-                contract_id=0 if period else contract_id, cap=budget.limit, hard=budget.hard,
+                contract_id=0 if period else contract_id or 0, cap=budget.limit, hard=budget.hard,
             )
         )  # fmt: skip
     if not wanted:

@@ -47,7 +47,7 @@ _UPSERT = """
         engine_quantity = excluded.engine_quantity, tolerance_thousandths = excluded.tolerance_thousandths,
         agrees = excluded.agrees, meters = excluded.meters, compared_at = excluded.compared_at
 """
-_CLASS_OF = {"codes": [c for name in BILLED_CLASSES for c in CODES_OF[name]],
+_CLASS_OF: dict[str, Any] = {"codes": [c for name in BILLED_CLASSES for c in CODES_OF[name]],
              "classes": [name for name in BILLED_CLASSES for _ in CODES_OF[name]]}  # fmt: skip
 
 

@@ -292,7 +292,7 @@ def add_to_tag_rollup(connection: Connection, meter_id: int, rows: TagRollup) ->
     for row in rows:
         total = sums.setdefault(row[:6], [0, 0, 0])
         for i in range(3):
-            total[i] += row[6 + i]
+            total[i] += int(row[6 + i])
     columns = list(zip(*((*key, *sums[key]) for key in sorted(sums)), strict=True))
     connection.execute(_UPSERT_TAGS, [meter_id, *map(list, columns)])
 

@@ -250,7 +250,7 @@ class _ForGateways(ApiView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if isinstance(request.auth, Actor) and request.auth.meter_id is not None:
-            self.scopes = {"GET": "meter", "POST": "meter"}
+            self.scopes = {"GET": "meter", "POST": "meter"}  # type: ignore[misc]  # of this request alone
         super().initial(request, *args, **kwargs)
 
     def find(self, authorization_id: UUID) -> Authorization:

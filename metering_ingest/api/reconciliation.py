@@ -128,7 +128,7 @@ class Readings(ApiView):
     def post(self, request: Request) -> Response:
         """Store one scrape of an engine's counters. The same scrape of the same time again changes nothing."""
         wanted = self.parse(ReadingsIn)
-        meter = Meter.objects.filter(pk=self.actor.meter_id, closed_at__isnull=True).first()
+        meter = Meter.objects.filter(pk=self.actor.meter_id or 0, closed_at__isnull=True).first()
         if meter is None:
             raise Forbidden("This key's meter is closed.")
         # Not under `once`: a reading is itself the key of its repetition.

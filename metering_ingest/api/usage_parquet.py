@@ -40,7 +40,7 @@ def usage_parquet(group_by: Sequence[str], items: Sequence[dict[str, Any]]) -> b
                 columns=columns,
                 delimiter=",",
                 quotechar='"',
-                na_values=[""],  # type: ignore[call-arg]
+                na_values=[""],
             )
             relation.write_parquet(str(file), compression="zstd")
         return file.read_bytes()
