@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 
-from django.db.models import Q
+from django.db.models import Max, Q
 
 from exchange.domain.frames import Frame, PublicMarket, unpack, unpack_rows
 from exchange.domain.orders import Phase
@@ -146,25 +146,27 @@ def phase_changes(market: Market) -> list[PhaseChange]:
 
 
 def own_frames(
-    organization_id: int, *, after: dict[int, int] | None = None, market_id: int | None = None, most: int = 200
+    organization_id: int, after: dict[int, int], *, until: int | None = None, most: int = 200
 ) -> list[OwnFrame]:
-    """
-    Return a member's frames, by market and sequence: those after the numbers in `after` (by market; all of the markets
-    that it does not name), or of one market.
-    """
-    rows = OwnFrame.objects.filter(organization_id=organization_id)
-    if market_id is not None:
-        rows = rows.filter(market_id=market_id)
-    for market, sequence in (after or {}).items():
-        rows = rows.exclude(Q(market_id=market, sequence__lte=sequence))
+    """Return a member's frames in some markets, each after a number, by market and sequence."""
+    wanted = Q(pk__in=[])
+    for market_id, sequence in after.items():
+        wanted |= Q(market_id=market_id, sequence__gt=sequence)
+    rows = OwnFrame.objects.filter(wanted, organization_id=organization_id)
+    if until is not None:
+        rows = rows.filter(sequence__lte=until)
     return list(rows.order_by("market_id", "sequence")[:most])
 
 
 def own_positions(organization_id: int) -> dict[int, int]:
     """Return where a member's frames stand, by market: of its markets whose trading is not over."""
-    live = Market.objects.filter(phase__in=["call", "continuous"]).values_list("pk", flat=True)
-    rows = OwnFrame.objects.filter(organization_id=organization_id, market_id__in=list(live))
-    return dict(rows.order_by("market_id", "sequence").values_list("market_id", "sequence"))
+    rows = OwnFrame.objects.filter(organization_id=organization_id, market_id__in=live_markets())
+    return dict(rows.values_list("market_id").annotate(last=Max("sequence")).order_by("market_id"))
+
+
+def live_markets() -> list[int]:
+    """Return the markets in which there is trading now."""
+    return list(Market.objects.filter(phase__in=["call", "continuous"]).values_list("pk", flat=True))
 
 
 def prev_own_sequence(frame: OwnFrame) -> int:

@@ -40,6 +40,7 @@ api_urlpatterns = [
     path("auctions/<int:auction_id>/history", market_data.AuctionHistory.as_view()),
     path("orders", orders.Orders.as_view()),
     path("orders/batch", orders.OrderBatch.as_view()),
+    path("orders/frames", orders.OrderFrames.as_view()),
     path("orders/<uuid:order_id>", orders.OrderDetail.as_view()),
     path("trades", orders.Trades.as_view()),
     path("positions", orders.Positions.as_view()),

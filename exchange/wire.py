@@ -140,10 +140,10 @@ class Units:
             "trades": found.trades,
         }
 
-    def phase(self, market: PublicMarket) -> dict[str, Any]:
-        """Return the phase, whether the market is halted, and what its last auction gave."""
+    def phase(self, market: PublicMarket, phase: str | None = None) -> dict[str, Any]:
+        """Return the phase (`phase` if that is later), whether trading is halted, and what the last auction gave."""
         auction = market.auction
-        shown: dict[str, Any] = {"phase": PHASE_NAMES[market.phase], "halted": market.halted, "auction": None}
+        shown: dict[str, Any] = {"phase": phase or PHASE_NAMES[market.phase], "halted": market.halted, "auction": None}
         if auction is not None:
             shown["auction"] = {
                 "price": self.price(auction.price),
@@ -189,7 +189,9 @@ class Update:
         self.phase = self.phase or bool(frame.phases) or halted != frame.halted or frame.auction is not None
         self.indicative = self.indicative or indicative != frame.indicative
 
-    def shown(self, units: Units, market: PublicMarket, channels: Collection[str]) -> dict[str, Any]:
+    def shown(
+        self, units: Units, market: PublicMarket, channels: Collection[str], *, phase: str | None = None
+    ) -> dict[str, Any]:
         """Return the message for those who read some channels: the parts of them that changed, as they are now."""
         message: dict[str, Any] = {
             "type": "update",
@@ -207,7 +209,7 @@ class Update:
         if "trades" in channels and self.trades:
             message["trades"] = [units.trade(one, at_ns) for at_ns, trades in self.trades for one in trades]
         if "phase" in channels and self.phase:
-            message["phase"] = units.phase(market)
+            message["phase"] = units.phase(market, phase)
         if "indicative" in channels and self.indicative:
             message["indicative"] = units.indicative(market.indicative)
         if "statistics" in channels and self.trades:
@@ -215,7 +217,9 @@ class Update:
         return message
 
 
-def snapshot(units: Units, market: PublicMarket, channels: Collection[str], *, sealed: bool) -> dict[str, Any]:
+def snapshot(
+    units: Units, market: PublicMarket, channels: Collection[str], *, sealed: bool, phase: str | None = None
+) -> dict[str, Any]:
     """Return the message that a reader begins with: every channel as it is now. A sealed book has no levels."""
     message: dict[str, Any] = {
         "type": "snapshot",
@@ -231,7 +235,7 @@ def snapshot(units: Units, market: PublicMarket, channels: Collection[str], *, s
     if "orders" in channels and not sealed:
         message["orders"] = units.orders(market)
     if "phase" in channels:
-        message["phase"] = units.phase(market)
+        message["phase"] = units.phase(market, phase)
     if "indicative" in channels:
         message["indicative"] = units.indicative(market.indicative)
     if "statistics" in channels:

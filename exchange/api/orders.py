@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from core.api.paging import page
 from core.errors import BadRequest, NotFound, Problem
-from exchange import queries
+from exchange import frame_queries, own_feed, queries
 from exchange.actions.accept import Outcome, Refused, accept
 from exchange.api import shapes
 from exchange.api.bodies import parse_command
@@ -168,6 +168,40 @@ class OrderBatch(ApiView):
         ]
         accepted = sum(result["status"] == "accepted" for result in results)
         return {"results": results, "accepted": accepted, "refused": len(results) - accepted}
+
+
+class OwnFramesOut(serializers.Serializer[Any]):
+    """Frames in order, as the private live channel sends them; `more`: ask again after the last one."""
+
+    market = serializers.IntegerField()
+    more = serializers.BooleanField()
+    frames = serializers.ListField(child=serializers.DictField())
+
+
+class OrderFrames(ApiView):
+    """What a reader of the private live channel missed."""
+
+    scopes = {"GET": "read"}
+
+    @extend_schema(
+        responses=OwnFramesOut,
+        parameters=[
+            OpenApiParameter("market", int, required=True),
+            OpenApiParameter("after", int, required=True, description="The `seq` that the reader stands at."),
+            OpenApiParameter("until", int, description="The last `seq` wanted."),
+        ],
+        operation_id="order_frames",
+    )
+    def get(self, request: HttpRequest) -> Response:
+        """List what happened to one's own orders in a market after a number, 100 frames at a time."""
+        market_id, after = whole_number(request, "market"), whole_number(request, "after")
+        if market_id is None or after is None:
+            field = "market" if market_id is None else "after"
+            raise BadRequest("market and after say where the reader stands.", field=field)
+        until = whole_number(request, "until")
+        rows = frame_queries.own_frames(self.actor.organization_id, {market_id: after}, until=until, most=101)
+        frames = list(own_feed.updates(self.actor, rows[:100]))
+        return Response({"market": market_id, "more": len(rows) > 100, "frames": frames})
 
 
 class OrderDetail(ApiView):

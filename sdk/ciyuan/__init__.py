@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ciyuan.client import AsyncClient, Client
     from ciyuan.errors import CiyuanError
+    from ciyuan.market_data import AsyncMarketData, MarketData
     from ciyuan.meter import Meter
     from ciyuan.transport import Retry
 
-__all__ = ["AsyncClient", "CiyuanError", "Client", "Meter", "Retry"]
+__all__ = ["AsyncClient", "AsyncMarketData", "CiyuanError", "Client", "MarketData", "Meter", "Retry"]
 
 _HOMES = {
     "AsyncClient": "ciyuan.client",
+    "AsyncMarketData": "ciyuan.market_data",
     "CiyuanError": "ciyuan.errors",
     "Client": "ciyuan.client",
+    "MarketData": "ciyuan.market_data",
     "Meter": "ciyuan.meter",
     "Retry": "ciyuan.transport",
 }

@@ -286,6 +286,65 @@ class PublicTrade(Record):
     created_at: datetime
 
 
+class Book(Record):
+    """Levels are [price, quantity, orders], the best first; of level 3, `orders` are [order, side, price, quantity]."""
+
+    market: int
+    seq: int
+    phase: str
+    sealed: bool
+    bids: list[Any] | None
+    asks: list[Any] | None
+    orders: list[Any] | None
+    quote: Anything | None
+    indicative: Anything | None
+    checksum: int | None
+
+
+class Candle(Record):
+    """`volume` in tokens, `amount` in ¥."""
+
+    time: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: int
+    amount: Decimal
+    trades: int
+
+
+class MarketStatistics(Record):
+    market: int
+    seq: int
+    open: Decimal | None
+    high: Decimal | None
+    low: Decimal | None
+    last: Decimal | None
+    volume: int
+    amount: Decimal
+    vwap: Decimal | None
+    trades: int
+
+
+class SpotIndex(Record):
+    """A grade's index: a price, or None and the reason why there is none."""
+
+    grade: int
+    grade_slug: str
+    at: datetime
+    method: str
+    price: Decimal | None
+    price_per_million: Decimal | None
+    reason: str | None
+    volume: int
+    trades: int
+    sellers: int
+    buyers: int
+    off_peak: Anything
+    days: list[Anything]
+
+
 class Trade(PublicTrade):
     """One's own trade."""
 

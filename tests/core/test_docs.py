@@ -11,7 +11,10 @@ FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|json|md|html|toml))`")
 
 @pytest.mark.parametrize(
     "guide",
-    ["README.md", "docs/ARCHITECTURE.md", "docs/API.md", "docs/METERING.md", "docs/RECIPES.md", "docs/GLOSSARY.md"],
+    [
+        "README.md", "docs/ARCHITECTURE.md", "docs/API.md", "docs/MARKET_DATA.md", "docs/METERING.md",
+        "docs/RECIPES.md", "docs/GLOSSARY.md",
+    ],
 )
 def test_every_file_that_a_guide_names_exists(guide):
     named = set(FILE.findall((ROOT / guide).read_text()))

@@ -197,6 +197,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         budgets,
         delivery,
         discrepancies,
+        market_data,
         metering,
         money,
         payments,

@@ -33,6 +33,11 @@ class Grades(Resource[Mode]):
         return read(f"/v1/grades/{grade}", r.Grade)
 
     @endpoint
+    def index(self, grade: int | str, *, days: int | None = None) -> Call[r.SpotIndex]:
+        """The spot token index over the last 24 hours, the off-peak discount, and the index of each day."""
+        return read(f"/v1/grades/{grade}/index", r.SpotIndex, days=days)
+
+    @endpoint
     def publish(self, /, *, idempotency_key: str | None = None, **terms: Any) -> Call[r.Grade]:
         """Publish a grade (operator). Its terms are frozen from then on."""
         for name in ("tick", "reference_price"):

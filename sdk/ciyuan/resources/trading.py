@@ -12,6 +12,7 @@ from ciyuan.resources.values import Money, Side, decimal_text, given, time_text,
 
 CommandResults = list[r.CommandResult]
 ServedBy = list[r.Served]
+Candles = list[r.Candle]
 
 
 class Markets(Resource[Mode]):
@@ -27,6 +28,49 @@ class Markets(Resource[Mode]):
     def trades(self, market: int) -> Call[Page[r.PublicTrade]]:
         """All trades of a market, anonymised."""
         return read(f"/v1/markets/{market}/trades", page_of(r.PublicTrade))
+
+    @endpoint
+    def book(self, market: int, *, level: int = 2, depth: int | None = None) -> Call[r.Book]:
+        """The book as it is now: best prices (1), by level (2), order by order without names (3)."""
+        return read(f"/v1/markets/{market}/book", r.Book, level=level, depth=depth)
+
+    @endpoint
+    def frames(self, market: int, *, after: int, until: int | None = None, level: int = 2) -> Call[r.Anything]:
+        """What changed after a number: to fill a gap of the live channel."""
+        return read(f"/v1/markets/{market}/frames", r.Anything, after=after, until=until, level=level)
+
+    @endpoint
+    def candles(
+        self,
+        market: int,
+        *,
+        interval: str = "1m",
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Call[Candles]:
+        """Candles by time, without holes; intervals from 1s to 1d."""
+        return read(
+            f"/v1/markets/{market}/candles",
+            _candles,
+            interval=interval,
+            since=time_text("since", since),
+            until=time_text("until", until),
+            limit=limit,
+        )
+
+    @endpoint
+    def statistics(self, market: int) -> Call[r.MarketStatistics]:
+        return read(f"/v1/markets/{market}/statistics", r.MarketStatistics)
+
+    @endpoint
+    def indicative(self, market: int) -> Call[r.Anything]:
+        """What the call's auction would give now."""
+        return read(f"/v1/markets/{market}/indicative", r.Anything)
+
+    @endpoint
+    def phases(self, market: int) -> Call[r.Anything]:
+        return read(f"/v1/markets/{market}/phases", r.Anything)
 
     @endpoint
     def create(
@@ -70,8 +114,23 @@ class Auctions(Resource[Mode]):
         """The anonymised book that a closed auction was cleared from."""
         return read(f"/v1/auctions/{auction}/book", r.Anything)
 
+    @endpoint
+    def curves(self, auction: int | str) -> Call[r.Anything]:
+        """Demand and supply at each limit."""
+        return read(f"/v1/auctions/{auction}/curves", r.Anything)
+
+    @endpoint
+    def history(self, auction: int | str, *, after: int | None = None) -> Call[r.Anything]:
+        """How the auction's book came to be, order by order, 500 frames at a time."""
+        return read(f"/v1/auctions/{auction}/history", r.Anything, after=after)
+
 
 class Orders(Resource[Mode]):
+    @endpoint
+    def frames(self, market: int, *, after: int, until: int | None = None) -> Call[r.Anything]:
+        """What happened to one's own orders after a number: to fill a gap of the private live channel."""
+        return read("/v1/orders/frames", r.Anything, market=market, after=after, until=until)
+
     @paged
     def list(self, *, market: int | None = None, status: str | None = None) -> Call[Page[r.Order]]:
         return read("/v1/orders", page_of(r.Order), market=market, status=status)
@@ -224,6 +283,10 @@ def order_body(
 
 def _served_by(body: Any) -> ServedBy:
     return [r.Served(row) for row in body["items"]]
+
+
+def _candles(body: Any) -> Candles:
+    return [r.Candle(row) for row in body["candles"]]
 
 
 def _results(body: Any) -> CommandResults:

@@ -1,0 +1,12 @@
+"""Addresses of the websocket doors."""
+
+from typing import Any
+
+from django.urls import path
+
+from exchange.consumers import MarketData, Private
+
+websocket_urlpatterns: list[Any] = [
+    path("v1/stream", MarketData.as_asgi()),
+    path("v1/stream/private", Private.as_asgi()),
+]
