@@ -63,7 +63,7 @@ def off_peak_discount(grade_id: int, now: datetime) -> OffPeakDiscount:
     rows = AuctionResult.objects.filter(
         market__grade_id=grade_id, kind=AuctionResult.Kind.OFF_PEAK, thin=False, price_nano__isnull=False,
         cleared_at__gt=now - WINDOW, cleared_at__lte=now,
-    ).values_list("price_nano", "volume_tokens")  # fmt: skip
+    ).exclude(annulment__sequence__isnull=False).values_list("price_nano", "volume_tokens")  # fmt: skip
     found = list(rows)
     tokens = sum(volume for _, volume in found)
     price = round_half_up(sum((nano or 0) * volume for nano, volume in found), tokens) if tokens else None

@@ -11,7 +11,7 @@ from billing.domain.postings import Posting
 from exchange.actions import fact_rows, frames
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
-from exchange.domain.facts import ANNULMENT, Facts, PositionChange
+from exchange.domain.facts import Facts, PositionChange
 from exchange.domain.orders import Kind
 from exchange.models import Market
 
@@ -68,10 +68,7 @@ def _write(
         fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
     if entries:
-        made = facts.trades
-        if facts.mirrors:
-            made = [trade for trade in made if trade.aggressor != ANNULMENT]
-        frames.record(market, state, made, prev_sequence=market.last_sequence)
+        frames.record(market, state, facts.trades, prev_sequence=market.last_sequence)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)

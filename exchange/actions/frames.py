@@ -7,14 +7,13 @@ and its numbers are the journal's.
 
 from array import array
 from collections.abc import Sequence
-from datetime import datetime
 
 from django.db import connection
 
 from core.live import publish_on_commit
 from core.money import LOT_TOKENS
 from exchange.actions.market_state import MarketState
-from exchange.domain.facts import TradeRow
+from exchange.domain.facts import ANNULMENT, TradeRow
 from exchange.domain.frames import Frame, Indicative, Statistics, TradeTick, Uncrossed, pack, pack_rows, unpack
 from exchange.domain.orders import Phase
 from exchange.domain.public_book import whole
@@ -29,12 +28,17 @@ LARGEST_MESSAGE_BYTES = 200_000
 CALL = int(Phase.CALL)
 
 
-def record(market: Market, state: MarketState, trades: Sequence[TradeRow], *, prev_sequence: int) -> None:
-    """Write and announce what changed since `prev_sequence`. The market's lock is held."""
+def record(market: Market, state: MarketState, all_trades: Sequence[TradeRow], *, prev_sequence: int) -> None:
+    """
+    Write and announce what changed since `prev_sequence`. The market's lock is held, and its row not yet brought up.
+
+    Trades back, of an annulled auction, are told to their members and are no public trades.
+    """
     assert state.published is not None and state.last_at is not None
     events, state.events = state.events, []
     book, tick = state.book, market.tick_nano
     rows, members = state.published.changes(book, events)
+    trades = [trade for trade in all_trades if trade.aggressor != ANNULMENT]
     ticks: list[TradeTick] = []
     for number, _, _, _, _, _, tokens, price_nano, _, aggressor in trades:
         ticks.append((number & NUMBER_MASK, price_nano // tick, tokens // LOT_TOKENS, aggressor))
@@ -68,8 +72,11 @@ def record(market: Market, state: MarketState, trades: Sequence[TradeRow], *, pr
         content=content,
         book=pack_rows(whole(book)) if with_book else None,
     )
+    for trade in all_trades if len(all_trades) > len(trades) else ():
+        for member in (trade.buyer_id, trade.seller_id):
+            members.setdefault(member, [])
     members.pop(0, None)  # what the system itself does has no owner
-    _store_own(market.pk, state, members, trades, state.last_at)
+    _store_own(market, state, members)
     sent = content if len(content) <= LARGEST_MESSAGE_BYTES else None  # a larger one is read from its row
     publish_on_commit(f"market.{market.pk}", {"market": market.pk, "sequence": state.sequence, "frame": sent})
     for member in members:
@@ -115,18 +122,16 @@ def _indicative(market: Market, state: MarketState) -> Indicative:
     )
 
 
-def _store_own(
-    market_id: int, state: MarketState, members: dict[int, list[int]], trades: Sequence[TradeRow], at: datetime
-) -> None:
+def _store_own(market: Market, state: MarketState, members: dict[int, list[int]]) -> None:
+    """Write a row for each member that was touched."""
     if not members:
         return
-    last = state.settling.trades
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO exchange_ownframe (organization_id, market_id, sequence, at, numbers, first_trade, last_trade)"
             " SELECT member, %s, %s, %s, numbers, %s, %s FROM unnest(%s::bigint[], %s::bytea[]) AS m (member, numbers)",
             [
-                market_id, state.sequence, at, last - len(trades) + 1, last, list(members),
+                market.pk, state.sequence, state.last_at, market.last_trade + 1, state.settling.trades, list(members),
                 [array("I", sorted({*numbers} - {0})).tobytes() for numbers in members.values()],
             ],
         )  # fmt: skip
