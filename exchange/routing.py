@@ -4,7 +4,7 @@ from typing import Any
 
 from django.urls import path
 
-from exchange.consumers import MarketData, Private
+from exchange.api.consumers import MarketData, Private
 
 websocket_urlpatterns: list[Any] = [
     path("v1/stream", MarketData.as_asgi()),
