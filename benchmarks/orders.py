@@ -4,9 +4,13 @@ How fast orders are accepted and drained: `python -m benchmarks.orders`.
 - `accept_10k_vs_copy`: orders a second accepted (checked, held, stored) in batches of 10,000 ÷ raw COPY of the orders.
 - `drain_10k_vs_copy`: the same for stored commands becoming journal, trades, transfers, committed.
 - `durable_1k_vs_orm`: accepted and drained at 1,000 ÷ one order at a time through the ORM with `select_for_update`.
+- `http_p99_vs_floor`: see `benchmarks.latency`, which runs in a process of its own.
 """
 
+import json
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -141,7 +145,11 @@ def main() -> None:
     rows += [("accept and drain 1,000", f"{per_second:,.0f}"), ("ORM", f"{orm:,.0f}")]
     print(table("orders a second", ("what", "orders/s"), rows))
     drained = "drain: 50% add, 40% cancel, 10% take"
-    report({
+    command = [sys.executable, "-m", "benchmarks.latency"]
+    over_http = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    print(over_http.stdout)
+    latency = json.loads(over_http.stdout.splitlines()[-1]) if not over_http.returncode else {}
+    report(latency | {
         "accept_10k_vs_copy": timings.ratio("raw COPY of the orders", "accept"),
         "drain_10k_vs_copy": timings.ratio("raw COPY of the orders", drained),
         "drain_10k_half_trading_vs_copy": timings.ratio("raw COPY of the orders", "drain: half of them take"),
