@@ -40,7 +40,7 @@ def first_difference(invoice: Invoice) -> tuple[str, str, str] | None:
     ]
     found = [(f"line {line.number}", _bytes(line, of_line.get(line.pk, []))) for line in stored]
     for tax, table in ((again.taxes, expected), (invoice.taxes.order_by("-section", "-vat_thousandths"), found)):
-        for row_ in tax:  # type: ignore[attr-defined]
+        for row_ in tax:
             figures = [row_.gross_micro, row_.net_micro, row_.tax_micro]
             table.append((f"tax {row_.section} {row_.vat_thousandths}‰", json.dumps(figures)))
     expected.append(("totals", json.dumps([getattr(again, name) for name in _TOTALS])))

@@ -90,7 +90,7 @@ class StripeDoor:
             stripe_version=API_VERSION,
             max_network_retries=0,  # our sweeps retry, with the same key
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
-            **({"base_addresses": {"api": base_url}} if base_url else {}),
+            base_addresses={"api": base_url} if base_url else {},
         )
 
     def create_customer(self, *, name: str, reference: str, key: str) -> str:

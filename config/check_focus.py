@@ -63,7 +63,7 @@ def validator() -> Path:
         subprocess.run([python312(), "-m", "venv", folder], check=True)
         python = folder / "bin" / "python"
         if UV.exists():
-            install = [UV, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCK]
+            install: list[str | Path] = [UV, "pip", "install", "-q", "--python", python, "--require-hashes", "-r", LOCK]
         else:
             install = [python, "-m", "pip", "install", "-q", "--require-hashes", "-r", LOCK]
         subprocess.run(install, check=True)
@@ -78,7 +78,7 @@ def failures(file: Path) -> tuple[list[str], str]:
     with tempfile.TemporaryDirectory(prefix="ciyuan-focus-") as folder:
         # It looks for its rules below the working folder, and writes there.
         shutil.copytree(package, Path(folder, "focus_validator"))
-        command = [
+        command: list[str | Path] = [
             environment / "bin" / "focus-validator", "--data-file", file.resolve(), "--validate-version", "1.2",
             "--block-download", "--applicability-criteria", ",".join(CRITERIA),
         ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 
@@ -27,8 +28,13 @@ def candles(market: Market, *, interval: timedelta, since: datetime, until: date
     first = first_trade_since(market, since)
     last = entry_id(market.pk, market.last_trade)
     with connection.cursor() as cursor:
-        cursor.execute(_TRADED, [interval, ORIGIN, entry_id(market.pk, first), last, since, until])
-        traded = [Candle(*row[:6], int(row[6]), row[7]) for row in cursor.fetchall()]
+        values: list[Any] = [interval, ORIGIN, entry_id(market.pk, first), last, since, until]
+        cursor.execute(_TRADED, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    traded = [
+        Candle(begin, open_, high, low, close, tokens, int(amount), trades)
+        for begin, open_, high, low, close, tokens, amount, trades in rows
+    ]
     before = Trade.objects.filter(pk=entry_id(market.pk, first - 1)).values_list("price_nano", flat=True).first()
     return list(without_holes(traded, interval=interval, since=since, until=until, close=before))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
+from uuid import UUID
 
 from django.db.models import Max, Q
 
@@ -177,7 +178,8 @@ def prev_own_sequence(frame: OwnFrame) -> int:
     return rows.order_by("-sequence").values_list("sequence", flat=True).first() or 0
 
 
-def order_ids(market_id: int, numbers: list[int]) -> list[int]:
+def order_ids(market_id: int, numbers: list[int]) -> list[UUID]:
     """Return the ids of orders by their numbers."""
     ids = [entry_id(market_id, number) for number in numbers]
-    return list(JournalEntry.objects.filter(id__in=ids).exclude(command=None).values_list("command_id", flat=True))
+    rows = JournalEntry.objects.filter(id__in=ids, command_id__isnull=False).values_list("command_id", flat=True)
+    return [command_id for command_id in rows if command_id is not None]

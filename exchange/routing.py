@@ -7,6 +7,6 @@ from django.urls import path
 from exchange.api.consumers import MarketData, Private
 
 websocket_urlpatterns: list[Any] = [
-    path("v1/stream", MarketData.as_asgi()),
-    path("v1/stream/private", Private.as_asgi()),
+    path("v1/stream", MarketData.as_asgi()),  # type: ignore[arg-type]  # Channels routes ASGI applications
+    path("v1/stream/private", Private.as_asgi()),  # type: ignore[arg-type]
 ]

@@ -96,7 +96,7 @@ def revoke_key(request: HttpRequest, actor: Actor, key_id: int) -> HttpResponse:
         },
     )
     if answer is None:
-        messages.error(request, form.non_field_errors()[0])
+        messages.error(request, str(form.non_field_errors()[0]))
     else:
         messages.success(request, _("The key is revoked."))
     return redirect("organization")

@@ -23,11 +23,11 @@ from providers.models.catalogue import PRECISIONS
 PER_PAGE = 50
 
 
-class GradeChoice(forms.ModelChoiceField):
+class GradeChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     """Grades by their name in the reader's language."""
 
     def label_from_instance(self, obj: Any) -> str:
-        return obj.name_zh if obj.name_zh and (get_language() or "").startswith("zh") else obj.name
+        return str(obj.name_zh) if obj.name_zh and (get_language() or "").startswith("zh") else str(obj.name)
 
 
 class DeploymentForm(OnceForm):

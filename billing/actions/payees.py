@@ -1,6 +1,7 @@
 """Whom we pay, and on which paper: bank accounts of organizations, and providers' tax invoices."""
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -158,7 +159,7 @@ def upload_tax_invoice(*, statement: Invoice, given: InvoiceGiven, now: datetime
 def differences(statement: Invoice, given: InvoiceGiven) -> list[dict[str, str]]:
     """Return where a tax invoice differs from its statement: the field, what is expected and what is given."""
     seller, buyer = statement.customer, statement.issuer  # a provider sells to the operator
-    pairs = [
+    pairs: list[tuple[str, str, str, Callable[[str], str]]] = [
         ("seller_name", seller["legal_name"], given.seller_name, plain_name),
         ("seller_tax_number", seller["tax_number"], given.seller_tax_number, str.upper),
         ("buyer_name", buyer["legal_name"], given.buyer_name, plain_name),

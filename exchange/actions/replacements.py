@@ -8,7 +8,7 @@ what it is below goes to the default account.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import Max, Sum
 
@@ -43,6 +43,8 @@ from identity.actions.events import emit_all
 from identity.models import Organization
 from providers.models import Capacity
 from providers.queries import delivered_thousandths
+
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -156,10 +158,10 @@ def replace_withdrawn(
         for provider in providers:
             accounts |= {available(provider), bond(provider, scope)}
         balances = ledger.lock_accounts(accounts)
-    left = _capacity_left(market, providers)
+    capacity_left = _capacity_left(market, providers)
     securities = {
         provider: Security(
-            left[provider], balances[available(provider)].free_micro,
+            capacity_left[provider], balances[available(provider)].free_micro,
             bond_rate_thousandths(delivered_thousandths(provider)),
         )
         for provider in providers
@@ -193,13 +195,14 @@ def unsold_offers(market: Market, *, begins_at: datetime, without: Collection[in
         .annotate(Sum("quantity_tokens"))
         .order_by()
     )
-    window = (market.window_end - market.window_start).total_seconds()
-    remaining = (market.window_end - begins_at).total_seconds()
+    window = market.window_end - market.window_start
+    remaining = market.window_end - begins_at
     found = []
     for row in rows:
+        assert row.order_id is not None  # asked for above
         state = states[row.order_id]
         unsold = row.capacity.offered_tokens - state.filled_tokens - taken.get(row.pk, 0)
-        tokens = int(unsold * remaining) // int(window) // LOT_TOKENS * LOT_TOKENS
+        tokens = unsold * (remaining // MICROSECOND) // (window // MICROSECOND) // LOT_TOKENS * LOT_TOKENS
         if tokens > 0:
             price = state.price_nano or row.capacity.reserve_price_nano
             found.append(UnsoldOffer(row.pk, row.capacity.provider_id, tokens, price))

@@ -179,7 +179,8 @@ class Private(_Speaking):
         """Return who is calling, if they may read; asked again at every heartbeat, so that a revoked key is cut off."""
         headers = dict(self.scope["headers"])
         kind, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        user, session = self.scope.get("user"), self.scope.get("session") or {}
+        user = self.scope.get("user")
+        session: dict[str, Any] = self.scope.get("session") or {}
         found: Actor | None = None
         if kind.lower() == "bearer":
             found = await database_sync_to_async(authenticate_key)(secret.strip(), now=clock.now())

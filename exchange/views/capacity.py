@@ -125,7 +125,7 @@ def withdraw(request: HttpRequest, actor: Actor, capacity_id: int) -> HttpRespon
         },
     )
     if answer is None:
-        messages.error(request, form.non_field_errors()[0])
+        messages.error(request, str(form.non_field_errors()[0]))
     else:
         messages.success(request, _("What is not sold of it is taken back."))
     return redirect("capacity")

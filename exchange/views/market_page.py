@@ -43,8 +43,8 @@ def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     found["open_orders"] = sum(not order.ended for order in found["own_orders"])
     if "trade" in actor.scopes and market.phase in ("call", "continuous"):
         if market.last_trade:
-            mine = MarketPosition.objects.filter(market=market, organization_id=actor.organization_id)
-            found["position"] = mine.first()
+            held = MarketPosition.objects.filter(market=market, organization_id=actor.organization_id)
+            found["position"] = held.first()
         found["available_micro"] = available_micro(actor.organization_id)
         found["cancel_key"] = str(uuid4())
         found["may_trade"] = True

@@ -141,7 +141,7 @@ class RouteBook:
     def _known_standing(self, subjects: set[str]) -> dict[str, int]:
         """Return the standing contracts that there are, of many subjects at once."""
         access = self.access
-        if not subjects or access.role != Meter.Role.PROVIDER:
+        if not subjects or access.role != Meter.Role.PROVIDER or access.grade_id is None:
             return {}
         buyers = buyers_of(access, subjects)
         contracts = DeliveryContract.objects.filter(

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -352,7 +352,7 @@ class AsyncMarketData:
         except CiyuanError:
             return None
 
-    async def _messages(self, path: str, opening: Sequence[Mapping[str, Any]]) -> AsyncIterator[tuple[Any, Any]]:
+    async def _messages(self, path: str, opening: Sequence[Mapping[str, Any]]) -> AsyncGenerator[tuple[Any, Any], None]:
         failures = 0
         settings = self.client.transport.settings
         while True:

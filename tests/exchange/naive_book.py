@@ -57,9 +57,12 @@ class Resting:
 
     @property
     def priority(self):
-        """Best price, then firm before conditional, then time. Market orders of a call come first."""
+        """
+        Best price, then firm before conditional, then time. Market orders of a call come first. Stops triggered
+        together are of one age: of them the one that left first comes first.
+        """
         key = -FAR if not self.price else -self.price if self.side == BUY else self.price
-        return (key, self.conditional, self.age if self.conditional else self.rank)
+        return (key, self.conditional, self.age if self.conditional else self.rank, self.rank)
 
     @property
     def tick(self):
