@@ -126,7 +126,7 @@ class Watch(threading.Thread):
 
     def reach(self, seq):
         self.target = seq
-        until(lambda: self.book.seq >= seq)
+        until(lambda: self.events[-1].message["seq"] >= seq)  # the book is there before its event is
         return self.book
 
 

@@ -169,13 +169,6 @@ class Exports(Resource[Mode]):
         """The same rows as Parquet, typed."""
         return _usage_file("parquet", start, end, filters)
 
-
-def _usage_file(
-    kind: str, start: datetime | str | None, end: datetime | str | None, filters: dict[str, Any]
-) -> Call[bytes]:
-    params = {"from": time_text("start", start), "to": time_text("end", end), **filters, "format": kind}
-    return Call("GET", "/v1/usage", bytes, params=given(**params), binary=True)
-
     @endpoint
     def focus(
         self,
@@ -188,6 +181,13 @@ def _usage_file(
         """Cost and usage by FOCUS 1.2, of the documents issued between two days (Shanghai)."""
         params = given(first=str(first) if first else None, last=str(last) if last else None, organization=organization)
         return Call("GET", f"/v1/exports/focus.{format}", bytes, params=params, binary=True)
+
+
+def _usage_file(
+    kind: str, start: datetime | str | None, end: datetime | str | None, filters: dict[str, Any]
+) -> Call[bytes]:
+    params = {"from": time_text("start", start), "to": time_text("end", end), **filters, "format": kind}
+    return Call("GET", "/v1/usage", bytes, params=given(**params), binary=True)
 
 
 def _rows(body: Any) -> UsageRows:
