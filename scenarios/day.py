@@ -293,7 +293,8 @@ class Day:
         first, last = self.window_start - timedelta(days=31), self.window_start + timedelta(days=31)
         days = {"first": _local(first)[:10], "last": _local(last)[:10]}
         for number, buyer in enumerate(self.buyers, start=1):
-            (self.files / f"focus-{number}.csv").write_bytes(buyer.client.exports.focus(first=days["first"], last=days["last"]))
+            focus = buyer.client.exports.focus(first=days["first"], last=days["last"])
+            (self.files / f"focus-{number}.csv").write_bytes(focus)
         written = Counter(file.suffix[1:] for file in self.files.iterdir())
         self.say(f"{self.files}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(written.items())))
 

@@ -162,7 +162,8 @@ def test_it_takes_two_operators_a_reason_and_an_open_gate(operators):
     assert Annulment.objects.get().confirmed_by == ""
     with pytest.raises(Exception, match="annulment_by_two"), transaction.atomic():
         Annulment.objects.update(confirmed_by=Annulment.objects.get().requested_by, confirmed_at=world.now)
-    Market.objects.update(gate_closes_at=clock.now() - timedelta(seconds=1), call_closes_at=world.now)
+    past = clock.now() - timedelta(seconds=1)
+    Market.objects.update(call_opens_at=past, call_closes_at=past, gate_closes_at=past)
     assert second.post(world.path, CONFIRM).json()["code"] == "auction-stands"
     assert AuditEntry.objects.filter(verb="auction.annulment_request").count() == 1
     assert not AuditEntry.objects.filter(verb="auction.annul").exists()
