@@ -29,6 +29,7 @@ def render(invoice: Invoice, language: Language, *, address: str = "") -> bytes:
     content = json.dumps(Presenter(invoice, language, address=address).document(), ensure_ascii=False)
     with _lock:
         pdf = _compiler().compile(
-            sys_inputs={"document": content}, format="pdf", pdf_standards="a-2u", timestamp=invoice.issued_at)
+            sys_inputs={"document": content}, format="pdf", pdf_standards="a-2u",
+            timestamp=invoice.issued_at.replace(microsecond=0))  # the compiler takes whole seconds only
     assert isinstance(pdf, bytes)
     return pdf

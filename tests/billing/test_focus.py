@@ -147,3 +147,9 @@ def test_the_validator_of_the_finops_foundation_finds_nothing(buyer, tmp_path):
     broken.write_text(file.read_text().replace(",CNY,", ",Yuan,"))
     found, printed = failures(broken)
     assert any("BillingCurrency" in rule for rule in found), printed
+
+
+def test_the_sdk_has_the_export():
+    from ciyuan import Client
+
+    assert callable(Client("ck_" + "x" * 43, "http://127.0.0.1:1").exports.focus)
