@@ -198,6 +198,7 @@ def test_the_same_file_at_once_on_ten_connections_is_booked_once(race):
     assert clean_books()
 
 
+@pytest.mark.proof
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 def test_a_process_killed_between_storing_and_booking_leaves_work_for_the_next(tmp_path):

@@ -398,6 +398,7 @@ def test_the_same_webhook_on_ten_connections_and_ten_workers(stripe, race):
     assert clean_books()
 
 
+@pytest.mark.proof
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_killed_between_payment_and_posting(stripe):

@@ -102,7 +102,7 @@ def test_agrees_with_the_oracle_where_ties_abound(book):
     _agrees(*book)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(WIDE)
 def test_agrees_with_the_oracle_on_wide_books(book):
     _agrees(*book)

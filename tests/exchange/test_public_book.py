@@ -31,7 +31,7 @@ def check_same(public, book):
         assert public.side(side, 3) == public.side(side)[:3]
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(TERMS, st.sampled_from([Phase.CONTINUOUS, Phase.CALL]), st.randoms(use_true_random=False))
 def test_frames_make_the_book(terms, start, rng):
     book, naive = Book(terms, start), NaiveBook(terms, start)

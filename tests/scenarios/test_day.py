@@ -127,6 +127,7 @@ def test_a_day_ends_in_invoices_that_add_up(undisturbed, trace):
     )
 
 
+@pytest.mark.proof
 def test_kill_9_of_anything_at_any_moment_changes_nothing(undisturbed, trace, tmp_path):
     kills = {
         "bid": ["matching0"],
