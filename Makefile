@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FIND_PYTHON = command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is missing; on Debian: apt install python3 python3-pip (or name one: make PYTHON=python3.12 …)"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run sandbox test check check-focus proof bench day screenshots lock clean
+.PHONY: help setup setup-run run sandbox test check check-focus proof browser bench day screenshots lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,7 +37,10 @@ check-focus: setup ## validate FOCUS data with the FinOps Foundation's validator
 	$(if $(FILE),$(BIN)/python -m config.check_focus "$(FILE)",$(BIN)/pytest -m focus tests/billing/test_focus.py)
 
 proof: setup ## the same promises at full size
-	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "proof or property" $(ARGS)
+	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
+
+browser: setup ## the pages in a real Chromium, on a living demo market (apt install chromium fonts-noto-cjk)
+	$(BIN)/pytest -m "browser and not screenshots" $(ARGS)
 
 bench: setup ## the benchmarks (10 minutes; FULL=1 adds the large ones)
 	$(BIN)/python -m benchmarks
