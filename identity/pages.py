@@ -62,9 +62,9 @@ def require_actor(
                 raise PermissionDenied(_("Your account belongs to no organization yet. Ask its owner to add you."))
             try:
                 actor.require(scope)
+                return view(request, actor, *args, **kwargs)  # which may require more of the actor
             except Forbidden as error:
                 raise PermissionDenied(error.detail) from error
-            return view(request, actor, *args, **kwargs)
 
         return guarded
 

@@ -10,6 +10,9 @@ from exchange.domain.requests import MarketTerms, OrderRequest
 class TicketForm(forms.Form):
     """An order with every kind that the market takes."""
 
+    #: Choices that are not offered where there is one auction alone.
+    CONTINUOUS_ONLY = ("stop", "stop_limit", "ioc", "fok", "continuous")
+
     side = forms.ChoiceField(choices=[("buy", _("Buy")), ("sell", _("Sell"))])
     type = forms.ChoiceField(
         choices=[("limit", _("Limit")), ("market", _("Market")), ("stop", _("Stop")), ("stop_limit", _("Stop limit"))]

@@ -118,7 +118,10 @@ def test_an_owner_makes_and_revokes_a_key_and_adds_a_member(client, provider):
     assert post(client, "/organization/keys", name="bot").status_code == 422
     assert post(client, "/organization/members", email="li@example.com", role="viewer").status_code == 302
     assert post(client, "/organization/members", email="no address", role="viewer").status_code == 422
+    client.force_login(given_user(provider, role="trader"))
+    assert post(client, "/organization/keys", name="bot", scopes="read").status_code == 403
     client.force_login(Membership.objects.get(role="viewer").user)
+    assert post(client, "/meters", name="gw", role="provider").status_code == 403
     assert post(client, "/organization/keys", name="bot", scopes="read").status_code == 403
     assert b"New key" not in client.get("/organization", headers=EN).content
 

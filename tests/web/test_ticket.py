@@ -47,6 +47,12 @@ def test_an_order_is_placed_once_however_often_it_is_sent(client, market, buyer)
     assert len(placed()) == 1
 
 
+def test_an_auction_offers_limit_and_market_orders_alone(client, market, buyer):
+    page = client.get(f"/markets/{market.pk}", headers=EN).content.decode()
+    types = page[page.index('id="id_type"') :].split("</select>")[0]
+    assert 'value="limit" selected' in types and 'value="market"' in types and "stop" not in types
+
+
 def test_what_it_costs_and_means_is_said_before(client, market, buyer):
     shown = client.get(f"/markets/{market.pk}/estimate", fields(quantity="100k"), headers=EN).content.decode()
     # ¥0.003 × 100,000 tokens; the window is an hour
