@@ -12,8 +12,7 @@ from core.errors import Problem
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import advance as advancing
-from exchange.actions import gate, leases, markets, offers, rolling, surveillance
-from exchange.actions.hints import send
+from exchange.actions import gate, hints, leases, markets, offers, rolling, surveillance
 from exchange.models import Offer
 
 log = structlog.get_logger(__name__)
@@ -26,7 +25,7 @@ def sweep() -> int:
         durable(partial(leases.end_lease, organization_id=organization_id, now=clock.now(), only_expired=True))
     due = queries.markets_due(clock.now())
     for market_id in due:
-        send(market_id)
+        hints.send(market_id)
     work_on_offers()
     return len(due)
 
@@ -34,6 +33,7 @@ def sweep() -> int:
 @shared_task(name="exchange.tasks.advance_market")
 def advance_market(market_id: int) -> None:
     """Do what is due in a market: its commands and phases, then its gate, then the start of its delivery."""
+    hints.taken(market_id)
     durable(lambda: advancing.advance(market_id=market_id, now=clock.now()))
     durable(lambda: gate.close_gate(market_id=market_id, now=clock.now()))
     durable(lambda: gate.begin_delivery(market_id=market_id, now=clock.now()))
