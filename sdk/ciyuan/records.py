@@ -874,3 +874,111 @@ class CardPayment(Record):
     reason: str
     deposit: int | None
     created_at: datetime
+
+
+class BlockLeg(Record):
+    market: int
+    quantity: int
+    order: str
+
+
+class Block(Record):
+    """A block over the markets of one call. `limit` is ¥ per standard token on average, `cost` and `lost_surplus` ¥."""
+
+    id: str
+    side: str
+    limit: Decimal
+    quantity: int
+    min_quantity: int
+    legs: list[BlockLeg]
+    exclusive_group: str | None
+    linked_to: str | None
+    tokens_per_minute: int | None
+    client_block_id: str
+    status: str
+    accepted_quantity: int
+    cost: Decimal
+    lost_surplus: Decimal
+    created_at: datetime
+    cleared_at: datetime | None
+
+
+class Lease(Record):
+    begun_at: datetime
+    renewed_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None
+
+
+class Limits(Record):
+    """Limits of an organization's orders, or the house's where `organization` is None; None is no limit."""
+
+    organization: int | None
+    order_quantity: int | None
+    order_value: Decimal | None
+    price_distance_thousandths: int | None
+    orders_per_minute: int | None
+    position_quantity: int | None
+
+
+class Intervention(Record):
+    """What was done to a market. `sequence` is its journal entry, None while it is due."""
+
+    kind: str
+    organization: int | None
+    requested_at: datetime
+    sequence: int | None
+    refused: str
+
+
+class MarketControls(Record):
+    market: Market
+    interventions: list[Intervention]
+
+
+class Stop(Record):
+    """Trading that is stopped, in one market or (None) in all."""
+
+    market: int | None
+    reason: str
+    since: datetime
+
+
+class OrganizationControls(Record):
+    organization: int
+    stops: list[Stop]
+
+
+class Annulment(Record):
+    auction: int
+    status: str
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    confirmed_by: str
+    confirmed_at: datetime | None
+    refused: str
+
+
+class Finding(Record):
+    """What surveillance found, and the figures that the rule went by."""
+
+    id: int
+    rule: str
+    market: int
+    organization: int
+    counterparty: int | None
+    figures: Anything
+    found_at: datetime
+
+
+class MarketCall(Record):
+    """A call of a market: the hash of its secret seed, and the seed once it has ended."""
+
+    cause: str
+    closes_at: datetime
+    random_seconds: int
+    extensions: int
+    seed_hash: str
+    seed: str | None
+    ends_at: datetime | None

@@ -5,12 +5,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
-from ciyuan import Client
-from ciyuan.cli import base, main
 from ciyuan.errors import CiyuanError
-from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
@@ -19,6 +15,7 @@ from tests.given import NOW, Api, given_api, given_organization
 from tests.metering.given import given_meter, given_meter_key
 from tests.metering.test_reconciliation import Metered, scrape
 from tests.metering.test_settlement import mine
+from tests.sdk.in_process import client_of, commands
 
 
 @pytest.fixture(autouse=True)
@@ -32,26 +29,9 @@ def _in_this_transaction(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.connect(close_old_connections)
 
 
-def client_of(api: Api) -> Client:
-    transport = httpx.WSGITransport(app=WSGIHandler())  # type: ignore[arg-type]
-    headers = {"Authorization": f"Bearer {api.secret}"}
-    return Client(api.secret, http=httpx.Client(transport=transport, base_url="http://localhost", headers=headers))
-
-
 @pytest.fixture
 def ciyuan(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
-    """Run a command as an organization: `ciyuan(client, "budget", "list")` → (exit code, stdout, stderr)."""
-
-    def run(client: Client, *arguments: str) -> tuple[int, str, str]:
-        for module in ("budgets", "discrepancies", "metering", "money"):
-            monkeypatch.setattr(f"ciyuan.cli.{module}.open_client", lambda: client)
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    assert base.open_client
-    return run
+    return commands(monkeypatch, capsys)
 
 
 @pytest.mark.django_db

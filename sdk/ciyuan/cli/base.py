@@ -194,6 +194,7 @@ def _padding(text: str, width: int) -> str:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """The `ciyuan` program: whatever is wrong is one line on stderr, and exit code 1."""
     from ciyuan.cli import (  # noqa: F401  they register their commands
+        blocks,
         budgets,
         delivery,
         discrepancies,
@@ -201,6 +202,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         metering,
         money,
         payments,
+        safeguards,
         token,
         trading,
         verify,

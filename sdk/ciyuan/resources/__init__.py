@@ -5,22 +5,23 @@ Prices are ¥ per standard token and amounts ¥, given as `Decimal` or text ("0.
 standard tokens; times are aware datetimes. Every write takes `idempotency_key`; without one it makes its own.
 """
 
+from ciyuan.resources.blocks import Blocks, Reservations, block_body
 from ciyuan.resources.budgets import Authorizations, Budgets
 from ciyuan.resources.delivery import Claims, Exclusions, Shortfalls
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
 from ciyuan.resources.payments import Bank, CardPayments, Payouts
+from ciyuan.resources.safeguards import Controls, Leases, Limits
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
-    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Budgets", "Capacities",
-    "CardPayments", "Claims",
-    "Contracts", "Deliveries", "Deployments", "Deposits", "Discrepancies", "Events", "Exclusions", "Exports",
-    "Grades", "Invoices", "Keys", "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts",
-    "Positions", "Shortfalls", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "decimal_text",
-    "order_body", "time_text",
+    "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Blocks", "Budgets", "Capacities",
+    "CardPayments", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits", "Discrepancies",
+    "Events", "Exclusions", "Exports", "Grades", "Invoices", "Keys", "Leases", "Limits", "Markets", "Meters",
+    "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Reservations", "Shortfalls", "Side",
+    "Statements", "Trades", "UsageQueries", "Webhooks", "block_body", "decimal_text", "order_body", "time_text",
 ]  # fmt: skip

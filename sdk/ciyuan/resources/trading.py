@@ -72,6 +72,11 @@ class Markets(Resource[Mode]):
     def phases(self, market: int) -> Call[r.Anything]:
         return read(f"/v1/markets/{market}/phases", r.Anything)
 
+    @paged
+    def calls(self, market: int) -> Call[Page[r.MarketCall]]:
+        """The calls that a market had and has, the latest first."""
+        return read(f"/v1/markets/{market}/calls", page_of(r.MarketCall))
+
     @endpoint
     def create(
         self,
