@@ -21,13 +21,18 @@ MAX_TOKENS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One request: when it came after the trace's first, and its tokens. Cached ones are part of the input."""
+    """
+    One request: when it came after the trace's first, and its tokens. Cached ones are part of the input.
+
+    :param blocks: ids of its blocks of input, where the trace names them: equal ones have an equal beginning.
+    """
 
     line: int
     after: timedelta
     input_tokens: int
     cached_input_tokens: int
     output_tokens: int
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,8 @@ def _read_mooncake(lines: Iterable[str]) -> Trace:
             hits += 1
         seen.update(blocks)
         cached = min(hits * BLOCK_TOKENS, inputs)
-        requests.append(TraceRequest(number, timedelta(milliseconds=at - start), inputs, cached, outputs))
+        after = timedelta(milliseconds=at - start)
+        requests.append(TraceRequest(number, after, inputs, cached, outputs, tuple(blocks)))
     return Trace(requests, bad, None)
 
 
