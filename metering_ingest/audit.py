@@ -212,7 +212,8 @@ def disputes_are_held_back() -> Iterator[Finding]:
                 coalesce(sum((line ->> 'quantity_micro_st')::bigint) FILTER (WHERE line ->> 'kind' = 'disputed'), 0)
                     AS held,
                 coalesce(sum((line ->> 'quantity_micro_st')::bigint)
-                    FILTER (WHERE line ->> 'kind' IN ('used', 'overage', 'uncharged', 'disputed')), 0) AS counted
+                    FILTER (WHERE line ->> 'kind' IN ('used', 'overage', 'list', 'uncharged', 'disputed')), 0)
+                    AS counted
             FROM latest l LEFT JOIN LATERAL jsonb_array_elements(l.lines) AS line ON true GROUP BY 1, 2, 3, 4
         ), ruled AS (
             SELECT s.*, coalesce(sum(d.held_work_micro_st), 0) AS expected_held,

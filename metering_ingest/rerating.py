@@ -2,7 +2,8 @@
 Settlements rated again from what lies beneath them, and compared byte for byte: rollups and prices → lines → charges.
 
 Usage comes from the hourly rollups where a period consists of whole hours, else from the events; prices from the
-contract's lots; the terms of the time (fee, limit, take-or-pay, what was held back) from the settlement itself.
+contract's lots and the price book in force; the terms of the time (fee, limit, take-or-pay, what was held back) from
+the settlement itself.
 """
 
 import hashlib
@@ -17,9 +18,10 @@ from core.audit import Finding
 from core.periods import Period
 from exchange.models import ContractLot, DeliveryContract
 from exchange.queries import replaced_tokens_by_lot
+from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.recount import provider_meters, recount
 from metering_ingest.domain.classes import NAMES
-from metering_ingest.domain.settlement import Line
+from metering_ingest.domain.settlement import DeploymentUsage, Line, Lot
 from metering_ingest.domain.settlement_inputs import as_bytes, rate_again
 from metering_ingest.models import ContractSettlement, LateUsage
 
@@ -92,6 +94,8 @@ def _differences(row: ContractSettlement, inputs: dict[str, Any]) -> Iterator[tu
         for used in inputs["usage"]:
             _, tokens = metered.get(used["deployment_id"], (0, {}))
             yield f"tokens of deployment {used['deployment_id']}", tokens, used["tokens"]
+        if "list_prices" in inputs:
+            yield "price book and list usage", _list_prices(row, inputs), inputs["list_prices"]
     yield "lots", _lots(row.contract_id), inputs["lots"]
     again = as_bytes(rate_again(inputs).lines)
     stored = as_bytes(row.lines)
@@ -105,7 +109,7 @@ def _metered(row: ContractSettlement) -> dict[int, tuple[int, dict[str, int]]]:
     """Return work and tokens by deployment, from the rollups where they can say it."""
     meters = provider_meters({DeliveryContract.objects.values_list("provider_id", flat=True).get(pk=row.contract_id)})
     period = Period(row.period_start, row.period_end)
-    if any(moment.minute or moment.second or moment.microsecond for moment in (period.start, period.end)):
+    if not _in_whole_hours(period):
         return {u.deployment_id: (u.work_micro_st, u.tokens) for u in recount([row.contract_id], meters, period)}
     sums: dict[int, tuple[int, dict[str, int]]] = {}
     with connection.cursor() as cursor:
@@ -114,6 +118,23 @@ def _metered(row: ContractSettlement) -> dict[int, tuple[int, dict[str, int]]]:
             before, tokens = sums.get(deployment, (0, {}))
             sums[deployment] = before + work, tokens | ({NAMES[code]: quantity} if quantity else {})
     return {deployment: found for deployment, found in sums.items() if found[0] or found[1]}
+
+
+def _list_prices(row: ContractSettlement, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the list usage is rated from: the book in force then, and the rollups where they can say it."""
+    lots = [Lot(**lot) for lot in inputs["lots"]]
+    if not exceeds(lots, [DeploymentUsage(**used) for used in inputs["usage"]]):
+        return None
+    contract = DeliveryContract.objects.select_related("grade__model_card").get(pk=row.contract_id)
+    period = Period(row.period_start, row.period_end)
+    found = list_prices_of(
+        [contract], provider_meters({contract.provider_id}), period, from_rollups=_in_whole_hours(period)
+    )
+    return found[contract.pk].as_json() if found else None
+
+
+def _in_whole_hours(period: Period) -> bool:
+    return not any(moment.minute or moment.second or moment.microsecond for moment in (period.start, period.end))
 
 
 def _lots(contract_id: int) -> list[dict[str, int]]:

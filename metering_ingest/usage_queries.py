@@ -209,7 +209,7 @@ class _Query:
                 CROSS JOIN LATERAL (
                     SELECT coalesce(sum((line ->> 'buyer_amount_micro')::numeric), 0) AS buyer,
                         coalesce(sum((line ->> 'seller_amount_micro')::numeric), 0) AS seller
-                    FROM jsonb_array_elements(s.lines) AS line WHERE line ->> 'kind' IN ('used', 'overage')) x
+                    FROM jsonb_array_elements(s.lines) AS line WHERE line ->> 'kind' IN ('used', 'overage', 'list')) x
                 ORDER BY s.contract_id, s.period_start, s.revision DESC
             ), lots AS (
                 SELECT contract_id, sum(quantity_tokens::numeric * buyer_price_nano) / sum(quantity_tokens) AS buyer,

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from billing.domain.list_book import LIST_BOOK, check_complete
 from billing.domain.price_book_terms import read_book
 from billing.domain.price_books import BadBook
 from billing.models import PriceBook, PriceBookVersion
@@ -24,14 +25,17 @@ class VersionOverlaps(Conflict):
 
 def publish_price_book(*, name: str, effective_from: datetime, terms: Any, now: datetime) -> PriceBookVersion:
     """
-    Publish the next version of a book, in force from a time on; the first version makes the book.
+    Publish the next version of a book, in force from a time on; the first version makes the book. The book named
+    `list` is the one that list usage is charged from: for whom it prices one class, it prices all of a request.
 
     :raises BadPriceBook: terms that leave a gap, overlap or are no terms; `field` names the place.
     :raises VersionOverlaps: it would be in force before now, or not after the last version.
     """
     assert_in_transaction()
     try:
-        read_book(terms)
+        read = read_book(terms)
+        if name == LIST_BOOK:
+            check_complete(read)
     except BadBook as error:
         raise BadPriceBook(f"{error.field} {error.detail}.", field=error.field) from None
     if effective_from < now:

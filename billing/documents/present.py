@@ -9,6 +9,7 @@ import segno
 
 from billing.documents.terms import Language, term
 from billing.domain.capitals import capitals
+from billing.domain.charges import ChargeKind
 from billing.domain.documents import FEE, SUPPLY
 from billing.domain.token_classes import shown
 from billing.models import Invoice, InvoiceLine, InvoiceTax
@@ -145,14 +146,15 @@ class Presenter:
 
     def _line(self, line: InvoiceLine) -> dict[str, Any]:
         plain = line.section == FEE or not line.quantity_micro_st  # an amount, of no tokens
+        unpriced = plain or line.kind == ChargeKind.LIST  # a book prices raw tokens: its calculation stands beside it
         return {
             "number": str(line.number),
             "title": self.item_title(line),
             "details": self.item_details(line),
             "tokens": [[self.say(f"token.{name}"), f"{count:,}"] for name, count in shown(line.tokens).items()],
             "standard": "" if plain else thousands(aligned(format_tokens(line.quantity_micro_st), self.token_decimals)),
-            "price": "" if plain else aligned(format_price(line.price_nano), self.price_decimals),
-            "million": "" if plain else thousands(format_price_per_million(line.price_nano)),
+            "price": "" if unpriced else aligned(format_price(line.price_nano), self.price_decimals),
+            "million": "" if unpriced else thousands(format_price_per_million(line.price_nano)),
             "amount": yuan(line.printed_micro),
         }
 
@@ -177,6 +179,9 @@ class Presenter:
             about.append(self.say("take_or_pay", share=share))
         if line.kind in ("undelivered", "disputed"):
             about.append(self.say(line.kind))
+        if line.kind == ChargeKind.LIST and labels.get("price_book"):
+            about.append(self.say("by_book", book=str(labels["price_book"]), rule=str(labels.get("price_rule"))))
+            about.append(str(labels.get("calculation") or ""))
         if line.kind == "penalty":
             about.append(self.say("penalty", share=percent(int(labels.get("penalty_thousandths") or 0))))
         if line.kind == "replacement":

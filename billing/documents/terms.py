@@ -95,6 +95,7 @@ _TERMS: dict[str, tuple[str, str]] = {
     "disputed": ("计量不一致，待裁定，暂不计费", "the meters disagree; not charged until a ruling"),
     "penalty": ("未交付词元价款的 {share}", "{share} of the price of what was not delivered"),
     "compensation": ("买方价款超出贵方价款的部分", "what the buyer's price exceeded yours by"),
+    "by_book": ("价目表 {book}：{rule}", "price book {book}: {rule}"),
     "replacement": ("由合约 {contract} 替代交割", "delivered by contract {contract} instead"),
     "from_bond": ("上列款项中由贵方保证金支付的部分", "what your bond paid of the above"),
     "from_default": ("上列款项中由运营方垫付的部分", "what the operator paid of the above"),

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from billing.domain.charges import ChargeKind, Label
 from billing.domain.token_classes import ORDER, raw_tokens, shown
-from core.money import MICRO_PER_TOKEN, NANO_PER_YUAN, exact_decimal, format_tokens, format_yuan
+from core.money import MICRO_PER_TOKEN, MICRO_PER_YUAN, NANO_PER_YUAN, exact_decimal, format_tokens, format_yuan
 from core.periods import shanghai_date, shanghai_month
 
 COLUMNS = (
@@ -123,10 +123,12 @@ def charge_row(document: FocusDocument, charge: FocusCharge) -> dict[str, str]:
 
 
 def _priced(charge: FocusCharge, grade: str) -> dict[str, str]:
+    if charge.kind == ChargeKind.LIST:
+        return _priced_whole(charge, grade)
     quantity = 0 if charge.kind in _NOTHING_DUE else charge.quantity_micro_st
     cost = exact_decimal(quantity * charge.price_nano, MICRO_PER_TOKEN * NANO_PER_YUAN)
     price = exact_decimal(charge.price_nano, NANO_PER_YUAN)
-    terms = "list" if charge.kind in (ChargeKind.OVERAGE, ChargeKind.LIST) else "market"
+    terms = "list" if charge.kind == ChargeKind.OVERAGE else "market"
     return {
         "PricingCategory": "Dynamic",
         "PricingQuantity": format_tokens(quantity),
@@ -141,6 +143,29 @@ def _priced(charge: FocusCharge, grade: str) -> dict[str, str]:
         "SkuPriceId": f"{grade}/{terms}",
         "SkuMeter": "Standard tokens",
         "SkuPriceDetails": json.dumps({"x_StandardVersion": str(charge.labels.get("standard_version") or "ST")}),
+    }
+
+
+def _priced_whole(charge: FocusCharge, grade: str) -> dict[str, str]:
+    """What a price book rated by steps and windows has no one price: it is one unit at its amount."""
+    cost = exact_decimal(charge.amount_micro, MICRO_PER_YUAN)
+    price = exact_decimal(abs(charge.amount_micro), MICRO_PER_YUAN)
+    rule = str(charge.labels.get("price_rule") or "list")
+    return {
+        "PricingCategory": "Dynamic",
+        "PricingQuantity": "-1.0" if charge.amount_micro < 0 else "1.0",
+        "PricingUnit": "Units",
+        "ContractedUnitPrice": price,
+        "PricingCurrencyContractedUnitPrice": price,
+        "PricingCurrencyListUnitPrice": price,
+        "ContractedCost": cost,
+        "ListUnitPrice": price,
+        "ListCost": cost,
+        "SkuId": grade,
+        "SkuPriceId": f"{grade}/{charge.labels.get('price_book') or 'list'}/{rule}",
+        "SkuMeter": rule,
+        "SkuPriceDetails": json.dumps({"x_Calculation": str(charge.labels.get("calculation") or "").replace("×", "x")
+                                       .replace("¥", "CNY ")}),
     }
 
 

@@ -41,6 +41,7 @@ from exchange.models import ContractLot, DeliveryContract, Market
 from exchange.queries import ShortfallFacts, replaced_tokens_by_lot, shortfalls_of
 from identity.models import Organization
 from metering_ingest import queries
+from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.losses import Loss, bear
 from metering_ingest.actions.reconciliation import Adjustment, adjustments, reconcile
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
@@ -70,8 +71,11 @@ CHARGE_KINDS = {
     LineKind.PENALTY: ChargeKind.PENALTY,
     LineKind.DISPUTED: ChargeKind.DISPUTED,
     LineKind.OVERAGE: ChargeKind.OVERAGE,
+    LineKind.LIST: ChargeKind.LIST,
     LineKind.UNCHARGED: ChargeKind.OVERAGE,
 }
+
+BEYOND = (LineKind.OVERAGE, LineKind.LIST)
 
 
 class NotDueYet(Conflict):
@@ -192,6 +196,15 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     shortfalls = shortfalls_of(ids)
     months = _overage_months(due)
     fees = {provider: billing.fee_thousandths(provider) for provider in {one.contract.provider_id for one in due}}
+    delivered = {
+        one.contract.pk: [
+            _delivered(u, adjusted.get((one.contract.pk, u.deployment_id)), _list_price(u.deployment_id, period))
+            for u in usage.get(one.contract.pk, [])
+        ]
+        for one in due
+    }
+    beyond = [one.contract for one in due if exceeds(lots.get(one.contract.pk, []), delivered[one.contract.pk])]
+    listed = list_prices_of(beyond, meters, period)
     charges: list[ChargeInput] = []
     postings: list[Posting] = []
     rows: list[ContractSettlement] = []
@@ -211,12 +224,8 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             overage_limit_micro=min(in_month, overage_before + credit.left_micro(contract.buyer_id)),
         )
         missing = shortfalls.get(contract.pk, [])
-        delivered = [
-            _delivered(u, adjusted.get((contract.pk, u.deployment_id)), _list_price(u.deployment_id, period))
-            for u in usage.get(contract.pk, [])
-        ]
         rate = partial(
-            settle, lots.get(contract.pk, []), delivered,
+            settle, lots.get(contract.pk, []), delivered[contract.pk], list_prices=listed.get(contract.pk),
             undelivered=[Undelivered(s.quantity_tokens - s.replaced_tokens, s.penalty_thousandths) for s in missing],
             replaced_tokens=sum(s.replaced_tokens for s in missing),
         )  # fmt: skip
@@ -229,7 +238,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             if known.lines in (as_before.lines, result.lines):
                 continue
         revision = earlier.revision + 1 if earlier else 0
-        overage = sum(line.buyer_amount_micro for line in result.lines if line.kind == LineKind.OVERAGE)
+        overage = sum(line.buyer_amount_micro for line in result.lines if line.kind in BEYOND)
         charges += _charges(one, known, result, revision)
         postings += _postings(one, known, result, revision)
         row = ContractSettlement(
@@ -333,6 +342,8 @@ def _charges(
         labels = one.labels | {"lot": line.lot_number, "deployment": line.deployment_id}
         if line.kind == LineKind.UNCHARGED:
             labels["uncharged"] = True
+        if line.kind == LineKind.LIST:
+            labels |= {"price_book": line.price_book, "price_rule": line.price_rule, "calculation": line.calculation}
         yield ChargeInput(
             source_key=key,
             revision=revision,

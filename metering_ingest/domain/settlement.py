@@ -5,8 +5,8 @@ The escrow of a contract holds its lots at the *seller's* price. A lot's tokens 
 seller is paid its price), unused though available (the take-or-pay share goes to the seller, the rest back to the
 buyer) or undelivered (the buyer gets back what it paid; the provider owes what the escrow lacks for that, and a penalty
 on top). Usage consumes lots cheapest first for the buyer; what was not made available is taken from the other end, the
-dearest. What exceeds the lots is overage at list price up to the buyer's limit in ¥; beyond the limit it is recorded at
-¥0.
+dearest. What exceeds the lots is charged by the price book in force, or where none stands as overage at the
+deployment's list price, up to the buyer's limit in ¥; beyond the limit it is recorded at ¥0.
 
 Money moves between the *pots* of a contract. Applied to an escrow that holds the lots' value, a settlement leaves it at
 exactly zero; what rounding takes or gives goes to the rounding pot, never to a party.
@@ -18,6 +18,7 @@ from enum import StrEnum
 
 from core.money import MICRO_PER_TOKEN, cost_micro, round_half_up, share_micro, work_cost_micro
 from exchange.domain.replacement import PENALTY_THOUSANDTHS
+from metering_ingest.domain.list_usage import Beyond, ListPrices, rate_list_usage
 
 NANO_MICRO_PER_MICRO = 10**9  # micro-ST × nano-yuan per ST, in a micro-yuan
 
@@ -84,6 +85,7 @@ class LineKind(StrEnum):
     PENALTY = "penalty"
     DISPUTED = "disputed"
     OVERAGE = "overage"
+    LIST = "list"
     UNCHARGED = "uncharged"
 
 
@@ -114,7 +116,8 @@ class Line:
     its fee, `refund_micro` what comes back to the buyer out of escrow, `surplus_micro` what the escrow leaves over for
     the default account, `held_micro` what of the escrow waits for a ruling. A compensation (what the buyer's price
     exceeds the seller's by) and a penalty (`penalty_thousandths` of the buyer's price) speak of tokens whose own line
-    is `undelivered`; their amounts are negative.
+    is `undelivered`; their amounts are negative. A line that a price book rated has no price of a standard token: it
+    names the book's version, the class and the calculation.
     """
 
     kind: LineKind
@@ -131,11 +134,16 @@ class Line:
     held_micro: int = 0
     penalty_thousandths: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)
+    price_book: str = ""
+    price_rule: str = ""
+    calculation: str = ""
 
     @property
     def key(self) -> str:
         """The line's name within its contract, the same in every revision."""
         place = f"{self.kind}:{self.lot_number or 0}:{self.deployment_id or 0}"
+        if self.price_rule:
+            return f"{place}:{self.price_rule}"
         return f"{place}:{self.penalty_thousandths}" if self.penalty_thousandths else place
 
     @property
@@ -171,7 +179,7 @@ def line_gains(line: Line) -> dict[Pot, int]:
     if line.kind is LineKind.DISPUTED:
         return {Pot.ESCROW: -line.held_micro, Pot.DISPUTE: line.held_micro}
     provider = line.seller_amount_micro - line.fee_micro
-    if line.kind in (LineKind.OVERAGE, LineKind.UNCHARGED):
+    if line.kind in (LineKind.OVERAGE, LineKind.LIST, LineKind.UNCHARGED):
         return {Pot.BUYER: -line.buyer_amount_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro}
     if line.kind is LineKind.COMPENSATION:
         return {Pot.ESCROW: -line.seller_amount_micro, Pot.COMPENSATION: line.seller_amount_micro}
@@ -191,6 +199,7 @@ def settle(
     terms: Terms,
     undelivered: Sequence[Undelivered] = (),
     replaced_tokens: int = 0,
+    list_prices: ListPrices | None = None,
 ) -> Settlement:
     """
     Rate a contract's usage against its lots.
@@ -200,6 +209,8 @@ def settle(
         delivered, so at most the unused rest counts.
     :param replaced_tokens: what another provider delivers instead. Usage beyond the lots up to that is not charged: the
         buyer has paid for those tokens once, and the provider has given them up.
+    :param list_prices: the price book that stands for what exceeds the lots and what has no formula; else what exceeds
+        them is overage at each deployment's list price, and the rest costs nothing.
     :raises ValueError: for a negative quantity.
     """
     quantities = [
@@ -218,9 +229,11 @@ def settle(
 
     lines: list[Line] = []
     held: list[Line] = []
-    beyond = []
+    beyond: list[tuple[DeploymentUsage, int, Mapping[str, int]]] = []
+    apart = list_prices.priced_without_formula if list_prices else frozenset()
     for used, parts, waiting in zip(by_deployment, agreed, disputed, strict=True):
-        split = iter(_split_tokens(used.tokens, [quantity for _, quantity in (*parts, *waiting)]))
+        counted = {name: count for name, count in used.tokens.items() if name not in apart}
+        split = iter(_split_tokens(counted, [quantity for _, quantity in (*parts, *waiting)]))
         for lot, quantity in parts:
             tokens = next(split)
             if lot is None:
@@ -238,7 +251,8 @@ def settle(
             lines.append(_unused(one, unused, terms))
         if by_share:
             lines += _undelivered(one, by_share)
-    lines += _overage(beyond, terms, uncharged=replaced_tokens * MICRO_PER_TOKEN)
+    free = replaced_tokens * MICRO_PER_TOKEN
+    lines += _by_book(list_prices, beyond, terms, free) if list_prices else _overage(beyond, terms, uncharged=free)
     return Settlement(tuple(lines), sum(lot.escrow_micro for lot in lots))
 
 
@@ -378,6 +392,39 @@ def _overage(
                 )
             )
     return lines
+
+
+def _by_book(
+    prices: ListPrices, beyond: Iterable[tuple[DeploymentUsage, int, Mapping[str, int]]], terms: Terms, uncharged: int
+) -> list[Line]:
+    """Charge by the book what exceeds the lots but for the first `uncharged` micro-ST, and what has no formula."""
+    lines: list[Line] = []
+    parts: list[Beyond] = []
+    for used, quantity, tokens in beyond:
+        free = min(quantity, uncharged)
+        uncharged -= free
+        charged_tokens, free_tokens = _split_tokens(tokens, [quantity - free, free])
+        if quantity - free:
+            parts.append(Beyond(used.deployment_id, quantity - free, charged_tokens))
+        if free:
+            lines.append(_uncharged(used.deployment_id, free, free_tokens))
+    bill = rate_list_usage(prices, parts, limit_micro=terms.overage_limit_micro)
+    if bill.uncharged_micro_st or bill.uncharged_tokens:
+        lines.append(_uncharged(None, bill.uncharged_micro_st, bill.uncharged_tokens))
+    for line in bill.lines:
+        lines.append(
+            Line(
+                LineKind.LIST, None, None, line.work_micro_st, 0, 0, buyer_amount_micro=line.amount_micro,
+                seller_amount_micro=line.amount_micro, fee_micro=share_micro(line.amount_micro, terms.fee_thousandths),
+                tokens={line.rule: line.tokens} if line.tokens else {}, price_book=f"{prices.book} v{prices.version}",
+                price_rule=line.rule, calculation=line.calculation,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def _uncharged(deployment_id: int | None, quantity: int, tokens: Mapping[str, int]) -> Line:
+    return Line(LineKind.UNCHARGED, None, deployment_id, quantity, 0, 0, 0, 0, tokens=tokens)
 
 
 def _split_tokens(tokens: Mapping[str, int], weights: Sequence[int]) -> list[dict[str, int]]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from metering_ingest.domain.list_usage import ListPrices
 from metering_ingest.domain.settlement import DeploymentUsage, Line, Lot, Settlement, Terms, Undelivered, settle
 
 
@@ -15,6 +16,7 @@ def inputs_of(
     terms: Terms,
     undelivered: Sequence[Undelivered] = (),
     replaced_tokens: int = 0,
+    list_prices: ListPrices | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of `settle` as JSON values."""
     return {
@@ -23,6 +25,7 @@ def inputs_of(
         "terms": asdict(terms),
         "undelivered": [asdict(missing) for missing in undelivered],
         "replaced_tokens": replaced_tokens,
+        "list_prices": list_prices.as_json() if list_prices else None,
     }
 
 
@@ -34,11 +37,18 @@ def rate_again(inputs: Mapping[str, Any]) -> Settlement:
         terms=Terms(**inputs["terms"]),
         undelivered=[Undelivered(**missing) for missing in inputs["undelivered"]],
         replaced_tokens=inputs["replaced_tokens"],
+        list_prices=ListPrices.from_json(prices) if (prices := inputs.get("list_prices")) else None,
     )
 
 
 def as_bytes(lines: Sequence[Line | Mapping[str, Any]]) -> list[bytes]:
-    """Return each line in one canonical form, to be compared byte for byte."""
-    return [
-        json.dumps(dict(line) if isinstance(line, Mapping) else asdict(line), sort_keys=True).encode() for line in lines
-    ]
+    """Return each line in one canonical form, to be compared byte for byte; a book's words where it said some."""
+    return [json.dumps(_said(line), sort_keys=True).encode() for line in lines]
+
+
+_OF_A_BOOK = ("price_book", "price_rule", "calculation")  # older lines have not got them
+
+
+def _said(line: Line | Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(line) if isinstance(line, Mapping) else asdict(line)
+    return {name: value for name, value in values.items() if value or name not in _OF_A_BOOK}
