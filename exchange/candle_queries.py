@@ -6,10 +6,12 @@ from typing import Any
 
 from django.db import connection
 
+from exchange.candle_chart import MOST_CANDLES, interval_for
 from exchange.domain.candles import ORIGIN, Candle, floor, without_holes
 from exchange.models import Market, Trade
 from exchange.models.journal import entry_id
 
+MOST_TRADES = 20_000  # that a page sums up
 _TRADED = """
 SELECT date_bin(%s, occurred_at, %s), (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1], sum(quantity_tokens)::bigint,
@@ -35,12 +37,27 @@ def candles(market: Market, *, interval: timedelta, since: datetime, until: date
         Candle(begin, open_, high, low, close, tokens, int(amount), trades)
         for begin, open_, high, low, close, tokens, amount, trades in rows
     ]
-    before = Trade.objects.filter(pk=entry_id(market.pk, first - 1)).values_list("price_nano", flat=True).first()
+    before = None
+    if first > 1:
+        before = Trade.objects.filter(pk=entry_id(market.pk, first - 1)).values_list("price_nano", flat=True).first()
     return list(without_holes(traded, interval=interval, since=since, until=until, close=before))
+
+
+def of_whole_life(market: Market, *, now: datetime) -> tuple[list[Candle], timedelta]:
+    """Return as many candles as a chart shows well, of a market's trading or its latest trades; and their interval."""
+    since, until = market.call_opens_at, min(now, market.gate_closes_at) + timedelta(microseconds=1)
+    if market.last_trade > MOST_TRADES:
+        latest = Trade.objects.values_list("occurred_at", flat=True)
+        since = latest.get(pk=entry_id(market.pk, market.last_trade - MOST_TRADES))
+    interval = interval_for(max(until - since, timedelta(seconds=1)))
+    found = candles(market, interval=interval, since=since, until=max(until, since + interval))
+    return found[-MOST_CANDLES:], interval
 
 
 def first_trade_since(market: Market, moment: datetime) -> int:
     """Return the number of the first trade at or after a moment; one more than the last if there is none."""
+    if moment <= market.call_opens_at:
+        return 1
 
     def at(number: int) -> datetime:
         return Trade.objects.values_list("occurred_at", flat=True).get(pk=entry_id(market.pk, number))

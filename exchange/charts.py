@@ -49,7 +49,7 @@ def auction_chart(
     most = max(max(level.demand_tokens, level.supply_tokens) for level in levels)
     if most == 0:
         return None
-    step = _round_step(most, 4)
+    step = round_step(most, 4)
     top = -(-most // step) * step
 
     def x(price: int) -> float:
@@ -67,7 +67,7 @@ def auction_chart(
         supply += f"H{x(level.price_nano)}V{y(level.supply_tokens)}"
     supply += f"H{RIGHT}"
     demand += f"H{RIGHT}"
-    price_step = _round_step(high - low, 5)
+    price_step = round_step(high - low, 5)
     first = -(-low // price_step) * price_step
     divisor, label = next(((size, name) for size, name in units if most >= size), (1, ""))
     return AuctionChart(
@@ -83,7 +83,7 @@ def auction_chart(
     )
 
 
-def _round_step(span: int, parts: int) -> int:
+def round_step(span: int, parts: int) -> int:
     """Return 1, 2 or 5 × a power of ten, such that about `parts` of them make the span."""
     rough = max(1, span // parts)
     power: int = 10 ** (len(str(rough)) - 1)

@@ -1,6 +1,6 @@
 """How pages write prices, money, tokens and times: whole, tabular, never truncated."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django import template
 from django.utils import timezone
@@ -103,6 +103,23 @@ def moment(at: datetime | None, style: str = "full") -> SafeString | str:
         utc.strftime("%Y-%m-%d %H:%M:%S"),
         local.strftime(form),
     )
+
+
+@register.filter
+def clock_time(at: datetime) -> str:
+    """A time of day in Shanghai as plain text, with seconds where it has some."""
+    local = timezone.localtime(at, SHANGHAI)
+    return local.strftime("%H:%M:%S" if local.second else "%H:%M")
+
+
+@register.filter
+def span(interval: timedelta) -> str:
+    """A length of time in the largest unit that it is whole in: 15 s, 5 min, 4 h, 1 d."""
+    seconds = int(interval.total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 @register.simple_tag

@@ -1,5 +1,6 @@
 """What the market page shows, however it was asked for."""
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -7,14 +8,42 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from billing.queries import available_micro
+from core import clock
 from core.money import LOT_TOKENS
 from core.templatetags.ciyuan import per_million, short_tokens
-from exchange import frame_queries, page_queries, queries
+from exchange import candle_queries, frame_queries, page_queries, queries, wire
+from exchange.candle_chart import candle_chart
+from exchange.domain.frames import PublicMarket
+from exchange.domain.orders import BUY, SELL
+from exchange.domain.public_book import Level
 from exchange.models import AuctionResult, Market, MarketPosition
 from exchange.views.ticket_form import TicketForm
 from identity.pages import page_actor
 
-OWN_ORDERS = 20
+OWN_ORDERS, LADDER_LEVELS, SHOWN_TRADES = 20, 8, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A level of the ladder; `share` is its depth so far in percent of the deepest one shown."""
+
+    price_nano: int
+    tokens: int
+    orders: int
+    depth_tokens: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The best levels of an open book: offers from the highest to the best, then bids from the best down."""
+
+    asks: list[Rung]
+    bids: list[Rung]
+    spread_nano: int | None
+    market_bids_tokens: int
+    market_asks_tokens: int
+    last_nano: int | None
 
 
 def context(request: HttpRequest, market: Market) -> dict[str, Any]:
@@ -26,7 +55,6 @@ def context(request: HttpRequest, market: Market) -> dict[str, Any]:
         "auction": auction,
         "curves": page_queries.curves_of_auction(auction, market.tick_nano) if auction else None,
         "sentences": _sentences(auction) if auction else [],
-        "trades": list(queries.trades_in(market.pk).order_by("-pk")[:12]) if market.last_trade else [],
         "past": page_queries.past_auctions(grade_id=market.grade_id).exclude(market=market)[:6],
     }
 
@@ -34,7 +62,11 @@ def context(request: HttpRequest, market: Market) -> dict[str, Any]:
 def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     """Return what of the page changes while one looks: the visitor's own orders, position and money."""
     found: dict[str, Any] = {"market": market, "own_orders": [], "ticket": None, "may_trade": False}
-    found["indicative"] = indicative_of(market)
+    found |= _of_frames(market)
+    found["trades"] = list(queries.trades_in(market.pk).order_by("-pk")[:SHOWN_TRADES]) if market.last_trade else []
+    if market.last_trade and market.phase in (Market.Phase.CALL, Market.Phase.CONTINUOUS):
+        candles, found["interval"] = candle_queries.of_whole_life(market, now=clock.now())
+        found["candles"], found["candle_chart"] = candles[::-1], candle_chart(candles)
     actor = page_actor(request)
     if actor is None:
         return found
@@ -54,15 +86,47 @@ def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     return found
 
 
-def indicative_of(market: Market) -> dict[str, int | None] | None:
-    """Return what the call would give now; None outside a call."""
-    if market.phase != Market.Phase.CALL:
-        return None
+def _of_frames(market: Market) -> dict[str, Any]:
+    """Return the book, where it is open, and what a call would give now."""
+    if market.phase not in (Market.Phase.CALL, Market.Phase.CONTINUOUS):
+        return {"indicative": None, "ladder": None}
+    sealed = wire.is_sealed(market, clock.now())
     with frame_queries.Reading(market.pk) as now:
-        found = now.indicative
+        return {
+            "indicative": _indicative(market, now) if market.phase == Market.Phase.CALL else None,
+            "ladder": None if sealed else _ladder(market, now),
+        }
+
+
+def _ladder(market: Market, now: PublicMarket) -> Ladder:
+    asks, bids = now.book.side(SELL, LADDER_LEVELS), now.book.side(BUY, LADDER_LEVELS)
+    deepest = max(sum(level.lots for level in side) for side in (asks, bids)) or 1
+    tick = market.tick_nano
+    return Ladder(
+        asks=_rungs(asks, tick, deepest)[::-1],
+        bids=_rungs(bids, tick, deepest),
+        spread_nano=(asks[0].price - bids[0].price) * tick if asks and bids else None,
+        market_bids_tokens=now.book.market_lots(BUY) * LOT_TOKENS,
+        market_asks_tokens=now.book.market_lots(SELL) * LOT_TOKENS,
+        last_nano=now.statistics.last * tick or None,
+    )
+
+
+def _rungs(levels: list[Level], tick_nano: int, deepest_lots: int) -> list[Rung]:
+    rungs, depth = [], 0
+    for level in levels:
+        depth += level.lots
+        share = depth * 100 // deepest_lots
+        rungs.append(
+            Rung(level.price * tick_nano, level.lots * LOT_TOKENS, level.orders, depth * LOT_TOKENS, share)
+        )
+    return rungs
+
+
+def _indicative(market: Market, now: PublicMarket) -> dict[str, int | None] | None:
+    found, tick = now.indicative, market.tick_nano
     if found is None:
         return None
-    tick = market.tick_nano
     return {
         "price_nano": found.price * tick or None,
         "volume_tokens": found.volume * LOT_TOKENS,

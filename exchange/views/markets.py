@@ -11,6 +11,7 @@ from exchange.models import Market
 from exchange.views import market_page
 
 PER_PAGE = 50
+TRADING = (Market.Phase.CALL, Market.Phase.CONTINUOUS)
 
 
 @require_GET
@@ -58,7 +59,7 @@ def market_live(request: HttpRequest, market_id: int) -> HttpResponse:
     row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
     context = market_page.live_context(request, row)
     shown = request.GET.get("phase")
-    answer = render(request, "exchange/_live.html", context | {"swap": row.phase == Market.Phase.CALL})
+    answer = render(request, "exchange/_live.html", context | {"swap": row.phase in TRADING})
     if shown and shown != row.phase:
         answer["HX-Refresh"] = "true"  # another phase is another page: the ticket, the curve, the result
     return answer

@@ -2,9 +2,12 @@
 
 import pytest
 
+from core import clock
 from exchange.models import AuctionResult, DeliveryContract
 from tests.given import (
+    NOW,
     advanced,
+    given_grade,
     given_market,
     given_money,
     given_orders,
@@ -41,7 +44,8 @@ def test_a_visitor_reads_at_what_price_it_cleared_and_why(client, cleared):
     assert client.get("/markets/999999").status_code == 404
 
 
-def test_an_open_call_shows_no_book(client):
+def test_an_open_call_shows_no_book(client, monkeypatch):
+    monkeypatch.setattr(clock, "now", lambda: NOW)
     market = given_market()
     buyer = given_money(given_organization("buyer"))
     given_orders(buyer, {"market": market, "side": "buy", "lots": 7, "price": 30})
@@ -70,3 +74,22 @@ def test_pages_take_few_queries(client, cleared, django_assert_max_num_queries):
     for path in ("/", "/markets", f"/markets/{market.pk}", "/auctions", "/orders", "/contracts"):
         with django_assert_max_num_queries(12):
             client.get(path)
+
+
+def test_an_open_book_shows_its_ladder_its_trades_and_candles(client, django_assert_max_num_queries):
+    market = given_market(given_grade(mode="exchange"))
+    seller, buyer = given_seller(market), given_money(given_organization("buyer"))
+    given_orders(seller, {"market": market, "side": "sell", "lots": 20, "price": 31})
+    given_orders(buyer, {"market": market, "side": "buy", "lots": 30, "price": 29})
+    market = advanced(market, NOW)
+    assert "The call has not cleared yet" in client.get(f"/markets/{market.pk}", headers=EN).content.decode()
+    market = advanced(market, market.call_closes_at)
+    given_orders(buyer, {"market": market, "side": "buy", "lots": 5, "price": 31}, now=market.call_closes_at)
+    market = advanced(market, market.call_closes_at)
+    with django_assert_max_num_queries(12):
+        page = client.get(f"/markets/{market.pk}", headers=EN).content.decode()
+    assert 'class="ladder"' in page and "15,000" in page and "30,000" in page
+    assert "¥3,100.00" in page and "¥2,900.00" in page and "spread ¥200.00" in page
+    assert 'class="chart candles"' in page and "a candle each" in page
+    live = client.get(f"/markets/{market.pk}/live?phase=continuous", headers=EN).content.decode()
+    assert 'id="market-data" class="stack" hx-swap-oob="true"' in live and 'id="figures"' not in live
