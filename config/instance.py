@@ -259,6 +259,8 @@ class Instance:
     def kill9(self, name: str) -> None:
         """Kill a process and all that it started, at once and without a word; return when they are gone."""
         record = next(record for record in leftovers.read(self.records) if record.name == name)
+        if (leader := record.leader()) is not None:
+            leader.suspend()  # it starts nothing more while the others are looked for
         members = record.members()
         for process in members:
             with contextlib.suppress(psutil.Error):

@@ -37,7 +37,8 @@ class Record:
         The process and all that it started.
 
         They share its process group, which outlives it; a group's number is not reused while a member lives, and
-        members that are older than the note belong to another boot's group of that number.
+        members that are older than the note belong to another boot's group of that number. Postgres gives each of its
+        processes a group of its own; as long as it lives itself, they are found as its children.
         """
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
@@ -45,8 +46,9 @@ class Record:
                 in_group = os.getpgid(process.pid) == self.pid
                 if in_group and process.create_time() >= self.started - CLOCK_TOLERANCE_SECONDS:
                     found.append(process)
-        if (leader := self.leader()) is not None and leader not in found:
-            found += [leader, *leader.children(recursive=True)]
+        if (leader := self.leader()) is not None:
+            with contextlib.suppress(psutil.Error):
+                found += [process for process in (leader, *leader.children(recursive=True)) if process not in found]
         return [process for process in found if process.pid != os.getpid()]
 
 

@@ -22,7 +22,7 @@ from metering_ingest import dialects
 from metering_ingest.actions.attribution import MeterAccess, MeterClosed, cached_access, meter_access
 from metering_ingest.dialects.base import Reply
 from metering_ingest.domain.events import Decoded, MalformedBody
-from metering_ingest.ingest_body import BodyUnreadable, ClientGone, decompress, read_body
+from metering_ingest.ingest_body import BodyUnreadable, decompress, read_body
 from metering_ingest.ingest_workers import Workers, release, threads_wanted
 from metering_ingest.signatures import check_signature
 
@@ -57,6 +57,14 @@ class TemporarilyUnavailable(Problem):
     title = "Temporarily unavailable"
 
 
+class StorageFull(Problem):
+    """The database's disk is full: nothing was acknowledged, and the same can be sent again once there is room."""
+
+    code = "storage-full"
+    status = 503
+    title = "Storage full"
+
+
 class KeyInvalid(Unauthenticated):
     """The key is unknown, revoked, expired, or not a meter's."""
 
@@ -78,14 +86,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     token = request_id.current.set(identifier)
     try:
         answer = await _answer(scope["path"], headers, receive)
-    except ClientGone:
-        return
     except Problem as problem:
         answer = _problem(problem, identifier)
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, DatabaseError) as error:
         log.warning("usage not stored: %s", error)
-        away = TemporarilyUnavailable("The exchange cannot store usage now; send the same again in a moment.")
-        answer = _problem(away, identifier, ((b"retry-after", b"1"),))
+        answer = _unavailable(error, identifier)
     except Exception:
         log.exception("usage door failed")
         failed = Problem("Something went wrong on our side; nothing was acknowledged, and sending it again is safe.")
@@ -174,6 +179,15 @@ def _authenticate(secret: str) -> MeterAccess:
         return access
     finally:
         release()
+
+
+def _unavailable(error: Exception, identifier: str) -> Reply:
+    """Say that nothing was stored, and when to come again: a full disk is not mended in a moment."""
+    if isinstance(error, psycopg.errors.DiskFull) or isinstance(error.__cause__, psycopg.errors.DiskFull):
+        full = StorageFull("The exchange's disk is full: nothing of this is stored; keep it and send it again later.")
+        return _problem(full, identifier, ((b"retry-after", b"5"),))
+    away = TemporarilyUnavailable("The exchange cannot store usage now; send the same again in a moment.")
+    return _problem(away, identifier, ((b"retry-after", b"1"),))
 
 
 def _problem(

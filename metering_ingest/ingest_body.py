@@ -37,8 +37,10 @@ class BodyTooSlow(BadRequest):
     title = "Request timeout"
 
 
-class ClientGone(Exception):
-    """The client hung up before the body was complete: nobody is there to answer."""
+class BodyIncomplete(BadRequest):
+    """The client stopped sending before the body was complete; it may still be listening."""
+
+    code = "body-incomplete"
 
 
 async def read_body(receive: Receive, *, declared: int | None) -> bytes:
@@ -48,7 +50,7 @@ async def read_body(receive: Receive, *, declared: int | None) -> bytes:
     :param declared: the Content-Length, where there is one.
     :raises BodyTooLarge: beyond 16 MiB.
     :raises BodyTooSlow: after 30 seconds.
-    :raises ClientGone: when the connection ends before the body.
+    :raises BodyIncomplete: when the client hangs up, or stops sending, before the body is whole.
     """
     if declared is not None and declared > MAX_BODY_BYTES:
         raise _too_large()
@@ -69,7 +71,7 @@ async def _read(receive: Receive) -> bytes:
     chunks, size = [], 0
     while True:
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise BodyIncomplete("The body ended before it was complete; nothing of it is stored, send it again.")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > MAX_BODY_BYTES:
