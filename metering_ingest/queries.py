@@ -13,7 +13,16 @@ from exchange.models import DeliveryContract, Market
 from identity.access import Actor
 from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
-from metering_ingest.models import Claim, Discrepancy, LateUsage, Meter, RejectedEvent, SubjectAlias
+from metering_ingest.models import (
+    Claim,
+    Discrepancy,
+    LateUsage,
+    Meter,
+    RejectedEvent,
+    SubjectAlias,
+    UsageGap,
+    UsageManifest,
+)
 from metering_ingest.usage_queries import usage as usage
 
 
@@ -34,6 +43,24 @@ def rejected_readable(actor: Actor) -> "QuerySet[RejectedEvent]":
     if actor.meter_id is not None:
         meters = meters.filter(pk=actor.meter_id)
     return RejectedEvent.objects.filter(meter_id__in=list(meters.values_list("pk", flat=True)))
+
+
+def manifests_readable(actor: Actor, *, meter_id: int | None = None) -> "QuerySet[UsageManifest]":
+    """Return what the actor's meters said they recorded."""
+    rows = UsageManifest.objects.filter(meter__organization__in=actor.organizations_readable())
+    return rows if meter_id is None else rows.filter(meter_id=meter_id)
+
+
+def gaps_readable(actor: Actor, *, meter_id: int | None = None) -> "QuerySet[UsageGap]":
+    """Return what the actor's meters recorded and is or was missing here."""
+    rows = UsageGap.objects.filter(meter__organization__in=actor.organizations_readable())
+    return rows if meter_id is None else rows.filter(meter_id=meter_id)
+
+
+def hours_with_gaps() -> list[tuple[int, datetime]]:
+    """Return the meters and hours of which something is missing."""
+    rows = UsageGap.objects.filter(closed_at__isnull=True).values_list("meter_id", "hour")
+    return list(rows.distinct().order_by("hour", "meter_id"))
 
 
 def set_aside(

@@ -15,6 +15,7 @@ BEAT = {
     "meter_budgets": {"task": "metering_ingest.tasks.meter_budgets", "schedule": timedelta(seconds=2)},
     "expire_authorizations": {"task": "metering_ingest.tasks.expire_authorizations", "schedule": timedelta(seconds=1)},
     "flag_implausible": {"task": "metering_ingest.tasks.flag_implausible", "schedule": timedelta(minutes=5)},
+    "check_gaps": {"task": "metering_ingest.tasks.check_gaps", "schedule": timedelta(minutes=1)},
     "score_meters": {"task": "metering_ingest.tasks.score_meters", "schedule": timedelta(minutes=10)},
     "make_partitions": {"task": "metering_ingest.tasks.make_partitions", "schedule": timedelta(minutes=10)},
 }

@@ -11,12 +11,14 @@ from exchange.queries import markets_due_for_settlement
 from metering_ingest import budget_queries, queries, reconciliation_queries
 from metering_ingest.actions import authorizations, budgets, finality, partitions, plausibility, settlement
 from metering_ingest.actions.finality import NotFinalYet
+from metering_ingest.actions.manifests import check_hour
 from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
 from metering_ingest.actions.settlement import NotDueYet
 from metering_ingest.domain.event_key import moment_of
 from metering_ingest.domain.pipeline import HOUR_MS
 from metering_ingest.ingest_workers import own_connection
+from metering_ingest.models import Meter
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +105,16 @@ def compare_meters() -> int:
     now = clock.now()
     due = reconciliation_queries.periods_to_compare(now)
     return sum(durable(lambda d=d: compare_period(due=d, now=now)) for d in due)  # type: ignore[misc]
+
+
+@shared_task(acks_late=True)
+def check_gaps() -> int:
+    """Look again at hours of which something was missing: it may have been sent or replayed since."""
+    now = clock.now()
+    short = 0
+    for meter_id, hour in queries.hours_with_gaps():
+        short += durable(lambda m=meter_id, h=hour: check_hour(meter=Meter.objects.get(pk=m), hour=h, now=now))  # type: ignore[misc]
+    return short
 
 
 @shared_task(acks_late=True)

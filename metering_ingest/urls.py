@@ -3,12 +3,14 @@
 from django.urls import path
 
 from metering_ingest import views
-from metering_ingest.api import budgets, delivery, meters, plausibility, reconciliation, usage
+from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
     path("meters/<int:meter_id>", meters.MeterDetail.as_view()),
     path("aliases", meters.Aliases.as_view()),
+    path("manifests", manifests.Manifests.as_view()),
+    path("manifests/gaps", manifests.Gaps.as_view()),
     path("usage", usage.Usage.as_view()),
     path("plausibility", plausibility.Plausibility.as_view()),
     path("budgets", budgets.Budgets.as_view()),

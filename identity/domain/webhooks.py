@@ -27,6 +27,7 @@ EVENT_TYPES: dict[str, str] = {
     "payment.refunded": "Money went back to where it came from.",
     "payout.failed": "A payout came back; the money is payable again.",
     "payout.paid": "A payout was executed by the bank or payment service.",
+    "usage.missing": "A meter recorded usage that has not arrived; the hour, the classes and how much of each.",
     "webhook.test": "Sent by the test button.",
 }
 

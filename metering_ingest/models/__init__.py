@@ -2,6 +2,7 @@
 
 from metering_ingest.models.budgets import Authorization, AuthorizationHold, Budget, BudgetAlert, BudgetWindow
 from metering_ingest.models.claims import Claim, ClaimedRequest, ClaimRuling
+from metering_ingest.models.manifests import UsageGap, UsageManifest
 from metering_ingest.models.meters import Meter, SubjectAlias
 from metering_ingest.models.plausibility import ImplausibleHour
 from metering_ingest.models.reconciliation import (
@@ -46,6 +47,8 @@ __all__ = [
     "SubjectAlias",
     "UntimedIdentity",
     "UsageEvent",
+    "UsageGap",
+    "UsageManifest",
     "UsageRollup",
     "UsageTagRollup",
     "UsageVoid",

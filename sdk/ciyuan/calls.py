@@ -41,6 +41,9 @@ class Call(Generic[T]):
     repeatable: bool = False
     #: The answer is a file: `parse` gets its bytes.
     binary: bool = False
+    #: A body as it is, instead of `json`: what is signed must be sent byte for byte.
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(

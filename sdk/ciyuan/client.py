@@ -46,6 +46,7 @@ class _Resources(Generic[Mode]):
         self.exclusions: resources.Exclusions[Mode] = resources.Exclusions(transport)
         self.meters: resources.Meters[Mode] = resources.Meters(transport)
         self.events: resources.Events[Mode] = resources.Events(transport)
+        self.manifests: resources.Manifests[Mode] = resources.Manifests(transport)
         self.budgets: resources.Budgets[Mode] = resources.Budgets(transport)
         self.authorizations: resources.Authorizations[Mode] = resources.Authorizations(transport)
         self.discrepancies: resources.Discrepancies[Mode] = resources.Discrepancies(transport)

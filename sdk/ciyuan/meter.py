@@ -19,23 +19,28 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 import httpx
 
 from ciyuan.calls import Call
 from ciyuan.errors import CiyuanError
-from ciyuan.records import EventAnswer, EventResult
-from ciyuan.spool import Position, Spool, SpoolFull
+from ciyuan.manifests import Ledger, hour_of, kept_events, manifest_call
+from ciyuan.records import EventAnswer, EventResult, ManifestRecord
+from ciyuan.signing import Signer
+from ciyuan.spool import KEEP_BYTES, Position, Spool, SpoolFull
 from ciyuan.standard_token import check_counts
 from ciyuan.transport import Retry, Transport
 
+T = TypeVar("T")
 MAX_BATCH = 1_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 EVENT_TYPE = "ciyuan.usage"
+MANIFEST_SECONDS = 30.0
 _ACKNOWLEDGED = frozenset({"accepted", "duplicate"})
 #: Statuses that blame what was sent, not the moment or the key.
 _REFUSED_WHOLE = frozenset({400, 413, 422})
@@ -61,6 +66,7 @@ class MeterState:
     :param rejected_events: refused since this meter was opened; they are in `rejected.ndjson`.
     :param failures: attempts that failed in a row; 0 while all is well.
     :param problem: why the last attempt failed.
+    :param manifest_problem: why the last manifest could not be sent.
     """
 
     waiting_events: int
@@ -69,6 +75,7 @@ class MeterState:
     rejected_events: int
     failures: int
     problem: str | None
+    manifest_problem: str | None = None
 
 
 class Meter:
@@ -76,6 +83,9 @@ class Meter:
     :param source: names this meter's log; with an event's id it is the event's identity for ever.
     :param spool: a folder of its own on a disk that survives restarts.
     :param max_spool_bytes: the most that may wait; beyond it `record` raises `SpoolFull` and takes nothing.
+    :param keep_bytes: the most that is kept of what was sent, to be counted and sent again when some of it got lost.
+    :param signer: signs what is sent, for a meter that was opened with a public key.
+    :param manifests: say after each hour what was recorded in it, and send again what the exchange misses.
     :param linger: seconds that a lone event waits for company before it is sent.
     :param retry: how attempts are spaced; they never end.
     :param background: send by a thread; without it, `flush` and `step` do.
@@ -90,6 +100,9 @@ class Meter:
         api_key: str | None = None,
         url: str | None = None,
         max_spool_bytes: int = 1024**3,
+        keep_bytes: int = KEEP_BYTES,
+        signer: Signer | None = None,
+        manifests: bool = True,
         batch: int = MAX_BATCH,
         linger: float = 0.05,
         timeout: float = 30.0,
@@ -104,7 +117,9 @@ class Meter:
         if not source:
             raise ValueError("a meter needs a source: the name of its log")
         self.source = source
-        self.spool = Spool(Path(spool), max_bytes=max_spool_bytes)
+        self.spool = Spool(Path(spool), max_bytes=max_spool_bytes, keep_bytes=keep_bytes)
+        self._ledger = Ledger(self.spool.folder) if manifests else None
+        self._signer = signer
         self.rejected_path = self.spool.folder / "rejected.ndjson"
         self._transport = Transport(api_key, url, timeout=timeout, retry=Retry(attempts=1), http=http)
         self._retry, self._linger = retry, linger
@@ -112,9 +127,10 @@ class Meter:
         self._now, self._pause = now, pause
         self._sent = self._rejected = self._failures = 0
         self._problem: CiyuanError | None = None
+        self._manifest_problem: str | None = None
         self._stop, self._more = threading.Event(), threading.Event()
         self._progress = threading.Condition()
-        self._sending = threading.Lock()
+        self._sending, self._manifesting = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
         if background:
             self._thread = threading.Thread(target=self._run, name=f"ciyuan-meter-{source}", daemon=True)
@@ -256,7 +272,7 @@ class Meter:
             return 0.0
 
     def _post(self, events: list[Any]) -> list[EventResult]:
-        answer = self._transport.send(Call("POST", "/v1/events", EventAnswer, json=events, repeatable=True))
+        answer = self._transport.send(_events_call(events, self._signer))
         if len(answer.results) != len(events):
             raise CiyuanError(
                 "unreadable-answer", f"{len(events)} events were sent and {len(answer.results)} answered", status=200
@@ -309,10 +325,52 @@ class Meter:
                 self._problem = CiyuanError("meter-failed", f"{type(error).__name__}: {error}")
                 wait = self._retry.wait(self._failures)
             if wait is None:
-                self._more.wait()
+                self._send_manifests_quietly()
+                self._more.wait(None if self._ledger is None else MANIFEST_SECONDS)
                 self._stop.wait(self._linger)
             elif wait:
                 self._stop.wait(wait)
+
+    # -- manifests -----------------------------------------------------------------------------------------------------
+
+    def send_manifests(self) -> list[ManifestRecord]:
+        """
+        Say what was recorded in each hour that is over, where that has not been said; what the exchange misses of it is
+        sent again from the spool, once. Returns what the exchange answered in the end.
+
+        :raises CiyuanError: when it cannot be reached or refuses; nothing is forgotten, the next call goes on.
+        """
+        if self._ledger is None:
+            return []
+        answers: list[ManifestRecord] = []
+        with self._manifesting:
+            self._ledger.scan(self.spool.done)
+            for hour in self._ledger.due(self._now()):
+                calls = [manifest_call(manifest, self._signer) for manifest in self._ledger.manifests(hour)]
+                found = [self._transport.send(call) for call in calls]
+                if any(answer.state == "missing" for answer in found):
+                    self.resend(hour)
+                    found = [self._transport.send(call) for call in calls]
+                self._ledger.finished(hour)
+                answers += found
+        return answers
+
+    def resend(self, hour: datetime) -> dict[str, int]:
+        """
+        Send all that the spool keeps of an hour again. What has arrived already is a duplicate and counts nothing.
+
+        :returns: how many of each result.
+        """
+        return resend_hour(self._transport, self.spool.folder, hour, self._signer)
+
+    def _send_manifests_quietly(self) -> None:
+        """An exchange that is away, or knows no manifests, stops no events: the next time is soon enough."""
+        try:
+            self.send_manifests()
+        except (CiyuanError, OSError) as error:
+            self._manifest_problem = str(error)
+        else:
+            self._manifest_problem = None
 
     # -- looking and ending -------------------------------------------------------------------------------------------
 
@@ -325,6 +383,7 @@ class Meter:
             rejected_events=self._rejected,
             failures=self._failures,
             problem=None if self._problem is None else str(self._problem),
+            manifest_problem=self._manifest_problem,
         )
 
     def flush(self, timeout: float | None = None) -> None:
@@ -376,6 +435,37 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Sender(Protocol):
+    """A transport, or a client."""
+
+    def send(self, call: Call[T], /) -> T: ...
+
+
+def resend_hour(sender: Sender, folder: Path, hour: datetime, signer: Signer | None = None) -> dict[str, int]:
+    """
+    Send all that a spool's folder keeps of an hour again, oldest first; another process may have the spool.
+
+    :returns: how many of each result.
+    """
+    counts: dict[str, int] = {}
+    for batch in _batches(event for _, event in kept_events(folder) if hour_of(event) == hour):
+        for result in sender.send(_events_call(batch, signer)).results:
+            counts[result.status] = counts.get(result.status, 0) + 1
+    return counts
+
+
+def _batches(events: Iterable[Any]) -> Iterable[list[Any]]:
+    rest = iter(events)
+    while batch := list(islice(rest, MAX_BATCH)):
+        yield batch
+
+
+def _events_call(events: list[Any], signer: Signer | None) -> Call[EventAnswer]:
+    body = json.dumps(events, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = signer.headers(body) if signer is not None else {}
+    return Call("POST", "/v1/events", EventAnswer, content=body, headers=headers, repeatable=True)
 
 
 def _parse(lines: list[bytes]) -> tuple[list[tuple[bytes, Any]], list[_Refused]]:

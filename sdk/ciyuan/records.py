@@ -541,6 +541,38 @@ class RejectedEvent(Record):
     resolved_at: datetime | None
 
 
+class UsageGap(Record):
+    """Of a class (or “events”): what a meter recorded in an hour and what of it has arrived."""
+
+    meter: int
+    source: str
+    hour: datetime
+    token_class: str
+    expected: int
+    received: int
+    missing: int
+    set_aside: int
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+class ManifestRecord(Record):
+    """A manifest as the exchange has it; `gaps` where it was just sent."""
+
+    meter: int
+    source: str
+    log: str
+    hour: datetime
+    revision: int
+    events: int
+    sums: dict[str, int]
+    state: str
+    signed: bool
+    received_at: datetime
+    checked_at: datetime
+    gaps: list[UsageGap] | None
+
+
 class DiscrepancyEntry(Record):
     id: int
     kind: str

@@ -3,7 +3,7 @@ A queue of lines on disk, for one process at a time: what was added is there aft
 
 Lines go to append-only segment files, `00000001.ndjson` and so on; `position.json` says how far they are done with and
 is replaced atomically. A line that a crash cut short was never confirmed to anyone and is cut off at the next start. A
-segment is deleted when all of its lines are done with.
+segment whose lines are all done with is kept in the folder `sent` for a while, so that they can be sent again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import fcntl
 import json
 import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 SEGMENT_BYTES = 8 * 1024 * 1024
+KEEP_BYTES = 256 * 1024 * 1024
+KEEP_SECONDS = 31 * 86_400.0
+SENT = "sent"
 _SUFFIX = ".ndjson"
 
 
@@ -45,16 +49,20 @@ class Spool:
     """
     :param folder: made if need be; one process at a time.
     :param max_bytes: the most that may wait; beyond it `append` refuses.
+    :param keep_bytes: the most that is kept of what is done with, for 31 days; the oldest goes first.
     :raises SpoolInUse: while another process has it.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES, keep_bytes: int = KEEP_BYTES
+    ) -> None:
         self.folder = folder
         self.max_bytes = max_bytes
+        self.keep_bytes = keep_bytes
         self.segment_bytes = segment_bytes
         self._lock, self._sync_lock = threading.Lock(), threading.Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / SENT).mkdir(parents=True, exist_ok=True)
             self._owner = _own(folder / "lock")
             self._done, last = self._read_position()
             self._file, self._end = self._open_last(last)
@@ -163,17 +171,33 @@ class Spool:
         """Everything before `position` is done with: remember so, and delete what is no longer needed."""
         with self._lock:
             before = self._done
-            self._done = position
-            _replace(
+            replace_file(
                 self.folder / "position.json", json.dumps({"segment": position.segment, "offset": position.offset})
             )
+            self._done = position  # not before the disk has taken it: a full one leaves everything as it was
             freed = position.offset - before.offset
             for number in range(before.segment, position.segment):
-                path = self._path(number)
-                freed += path.stat().st_size
-                path.unlink()
+                freed += self._path(number).stat().st_size
+                self._keep(number)
+            if position.segment > before.segment:
+                self._forget_oldest()
             self._waiting_bytes -= freed
             self.waiting_events -= events
+
+    def _keep(self, number: int) -> None:
+        path = self._path(number)
+        path.rename(self.folder / SENT / path.name)
+
+    def _forget_oldest(self) -> None:
+        """Delete what is kept beyond the limit."""
+        kept = [(path, path.stat()) for path in segments(self.folder / SENT)]
+        size = sum(facts.st_size for _, facts in kept)
+        oldest = time.time() - KEEP_SECONDS
+        for path, facts in kept:
+            if size <= self.keep_bytes and facts.st_mtime >= oldest:
+                break
+            path.unlink()
+            size -= facts.st_size
 
     def close(self) -> None:
         with self._lock:
@@ -199,10 +223,10 @@ class Spool:
             raise SpoolError(
                 f"{self.folder / 'position.json'} is damaged ({error}); set it right or remove it"
             ) from error
-        numbers = sorted(int(path.stem) for path in self.folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+        numbers = [int(path.stem) for path in segments(self.folder)]
         for number in numbers:
-            if number < position.segment:  # done with; a crash came before it was deleted
-                self._path(number).unlink()
+            if number < position.segment:  # done with; a crash came before it was put with the others
+                self._keep(number)
         first = next((number for number in numbers if number >= position.segment), None)
         if first is not None and first != position.segment:
             position = Position(first, 0)
@@ -228,6 +252,11 @@ class Spool:
         return size, events
 
 
+def segments(folder: Path) -> list[Path]:
+    """The segment files in a folder, oldest first."""
+    return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdigit())
+
+
 def _write_all(file: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -251,7 +280,7 @@ def _own(path: Path) -> int:
     return lock
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a small file so that a crash leaves the old or the new one, whole."""
     fresh = path.with_suffix(".new")
     with fresh.open("w") as file:

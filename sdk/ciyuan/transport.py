@@ -141,11 +141,14 @@ def _version() -> str:
 
 
 def _arguments(call: Call[Any]) -> dict[str, Any]:
-    headers = {"Idempotency-Key": call.idempotency_key} if call.idempotency_key else {}
+    headers = {**call.headers, **({"Idempotency-Key": call.idempotency_key} if call.idempotency_key else {})}
     if call.binary:
         headers["Accept"] = "*/*"
     out: dict[str, Any] = {"headers": headers, "params": dict(call.params) or None}
-    if call.json is not None:
+    if call.content is not None:
+        headers.setdefault("Content-Type", "application/json")
+        out["content"] = call.content
+    elif call.json is not None:
         out["json"] = call.json
     return out
 

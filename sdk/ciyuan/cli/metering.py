@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,8 @@ import httpx
 
 from ciyuan.cli.base import Group, cli, fail, json_option, open_client, print_json
 from ciyuan.lines import BadLine, event_of_line
-from ciyuan.meter import Meter
+from ciyuan.meter import Meter, resend_hour
+from ciyuan.signing import Signer
 from ciyuan.tail import BATCH_LINES, Tail
 
 
@@ -39,6 +41,13 @@ _spool_option = click.option(
     metavar="FOLDER",
     help="Where events wait; by default under ~/.local/state.",
 )
+_key_option = click.option(
+    "--signing-key",
+    type=click.Path(path_type=Path),
+    envvar="CIYUAN_SIGNING_KEY",
+    metavar="FILE",
+    help="Sign with this Ed25519 key (see keygen).",
+)
 _subject_option = click.option("--subject", metavar="TEXT", help="Contract or alias, for lines that name none.")
 
 
@@ -49,9 +58,16 @@ def _spool(folder: Path | None, source: str) -> Path:
     return state / "ciyuan" / re.sub(r"[^A-Za-z0-9._-]", "_", source)
 
 
-def _open_meter(source: str, spool: Path | None, **options: Any) -> Meter:
+def _open_meter(source: str, spool: Path | None, signing_key: Path | None = None, **options: Any) -> Meter:
     shared = click.get_current_context().obj
-    return Meter(source=source, spool=_spool(spool, source), url=shared["url"], timeout=shared["timeout"], **options)
+    return Meter(
+        source=source, spool=_spool(spool, source), url=shared["url"], timeout=shared["timeout"],
+        signer=_signer(signing_key), **options,
+    )  # fmt: skip
+
+
+def _signer(path: Path | None) -> Signer | None:
+    return None if path is None else Signer.read(path)
 
 
 @meter.command("send")
@@ -59,9 +75,13 @@ def _open_meter(source: str, spool: Path | None, **options: Any) -> Meter:
 @_source_option
 @_spool_option
 @_subject_option
+@_key_option
 @click.option("--wait", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds to wait at the end.")
 @json_option
-def send(file: Path, source: str, spool: Path | None, subject: str | None, wait: float, as_json: bool) -> None:
+def send(
+    file: Path, source: str, spool: Path | None, subject: str | None, signing_key: Path | None, wait: float,
+    as_json: bool,
+) -> None:  # fmt: skip
     """
     Send the events of a file. Sending it again counts nothing twice.
 
@@ -69,7 +89,7 @@ def send(file: Path, source: str, spool: Path | None, subject: str | None, wait:
     is 1.
     """
     bad = 0
-    with _lines_of(file) as lines, _open_meter(source, spool) as sender:
+    with _lines_of(file) as lines, _open_meter(source, spool, signing_key) as sender:
         batch: list[dict[str, Any]] = []
         seen: dict[bytes, int] = {}
         for number, line in enumerate(lines, start=1):
@@ -126,9 +146,13 @@ class _lines_of:
 @_source_option
 @_spool_option
 @_subject_option
+@_key_option
 @click.option("--every", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--once", is_flag=True, help="Stop at the end of the file, when everything is acknowledged.")
-def tail(file: Path, source: str, spool: Path | None, subject: str | None, every: float, once: bool) -> None:
+def tail(
+    file: Path, source: str, spool: Path | None, subject: str | None, signing_key: Path | None, every: float,
+    once: bool,
+) -> None:  # fmt: skip
     """
     Follow a growing log file into the exchange, across rotations and restarts, until it is stopped.
 
@@ -141,7 +165,7 @@ def tail(file: Path, source: str, spool: Path | None, subject: str | None, every
     def complain(place: str, reason: str) -> None:
         click.echo(f"{place}: {reason}", err=True)
 
-    with _open_meter(source, spool) as sender:
+    with _open_meter(source, spool, signing_key) as sender:
         follower = Tail(file, sender, subject=subject, complain=complain)
         reported = time.monotonic()
         try:
@@ -194,6 +218,68 @@ def scrape(address: str, every: float | None, as_json: bool) -> None:
         if every is None or address == "-":
             return
         time.sleep(every)
+
+
+@meter.command("keygen")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+def keygen(file: Path) -> None:
+    """Make a signing key: the private half goes into FILE, the public half is printed for `public_key` of the meter."""
+    signer = Signer.new()
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        fail(f"{file}: {(error.strerror or str(error)).lower()}")
+    with os.fdopen(handle, "w", encoding="ascii") as written:
+        written.write(signer.private_hex + "\n")
+    click.echo(signer.public_hex)
+
+
+@meter.command("gaps")
+@click.option("--meter", "meter_id", type=int, metavar="ID", help="Of one meter only.")
+@click.option("--closed", is_flag=True, help="Those that were filled, too.")
+@json_option
+def gaps(meter_id: int | None, closed: bool, as_json: bool) -> None:
+    """Show what meters recorded and the exchange has not: hour, class and how much (with a member's key)."""
+    rows = list(open_client().manifests.gaps(meter=meter_id, closed=closed))
+    if as_json:
+        print_json([row.raw for row in rows])
+        return
+    for row in rows:
+        state = f"{row.missing:,} of {row.expected:,} missing" if row.closed_at is None else "all there"
+        aside = f" ({row.set_aside:,} events of the hour were rejected and wait)" if row.set_aside else ""
+        click.echo(f"meter {row.meter}  {row.source}  {row.hour:%Y-%m-%dT%H}Z  {row.token_class}: {state}{aside}")
+    click.echo(f"{len(rows):,} gaps", err=True)
+
+
+@meter.command("resend")
+@_source_option
+@_spool_option
+@_key_option
+@click.option(
+    "--hour", required=True, type=click.DateTime(["%Y-%m-%dT%H", "%Y-%m-%dT%H:00:00Z"]), metavar="YYYY-MM-DDTHH",
+    help="In UTC; once or more often.", multiple=True,
+)  # fmt: skip
+@json_option
+def resend(
+    source: str, spool: Path | None, signing_key: Path | None, hour: tuple[datetime, ...], as_json: bool
+) -> None:
+    """
+    Send all that a spool keeps of an hour again, and its manifest. What has arrived already counts nothing.
+
+    The meter that owns the spool may go on meanwhile.
+    """
+    folder, signer, client = _spool(spool, source), _signer(signing_key), open_client()
+    if not folder.is_dir():
+        fail(f"{folder}: there is no spool")
+    counts: dict[str, int] = {}
+    for each in hour:
+        for status, count in resend_hour(client, folder, each.replace(tzinfo=UTC), signer).items():
+            counts[status] = counts.get(status, 0) + count
+    if as_json:
+        print_json(counts)
+    else:
+        told = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
+        click.echo(told or "the spool keeps nothing of that hour")
 
 
 @meter.command("rejected")

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from ciyuan import records as r
 from ciyuan.calls import Call, Mode, Page, Resource, endpoint, page_of, paged, read, write
+from ciyuan.manifests import Manifest, manifest_call
 from ciyuan.resources.values import given, time_text
+from ciyuan.signing import Signer
 
 UsageRows = list[r.UsageRow]
 Comparisons = list[r.Comparison]
@@ -78,6 +80,29 @@ class Events(Resource[Mode]):
         """Try rejected events again after their cause is mended."""
         body = given(ids=list(ids) if ids is not None else None, code=code)
         return write("POST", "/v1/events/rejected/replay", r.Anything, body, idempotency_key=idempotency_key)
+
+
+class Manifests(Resource[Mode]):
+    """What meters say they recorded by the hour, and what of it has not arrived."""
+
+    @endpoint
+    def send(self, manifest: Manifest, *, signer: Signer | None = None) -> Call[r.ManifestRecord]:
+        """
+        Say, with the meter's key, what a log recorded for an hour that is over; the answer's `gaps` name what is
+        missing.
+
+        :param signer: the meter's private key, where it was opened with a public one.
+        """
+        return manifest_call(manifest, signer)
+
+    @paged
+    def list(self, *, meter: int | None = None, state: str | None = None) -> Call[Page[r.ManifestRecord]]:
+        return read("/v1/manifests", page_of(r.ManifestRecord), meter=meter, state=state)
+
+    @paged
+    def gaps(self, *, meter: int | None = None, closed: bool = False) -> Call[Page[r.UsageGap]]:
+        """What was recorded and is missing; with `closed` also what has arrived since."""
+        return read("/v1/manifests/gaps", page_of(r.UsageGap), meter=meter, closed="true" if closed else None)
 
 
 class Discrepancies(Resource[Mode]):
