@@ -87,14 +87,15 @@ def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
 
 
 def _of_frames(market: Market) -> dict[str, Any]:
-    """Return the book, where it is open, and what a call would give now."""
+    """Return the book, where it is open, what a call would give now, and what has been traded."""
     if market.phase not in (Market.Phase.CALL, Market.Phase.CONTINUOUS):
-        return {"indicative": None, "ladder": None}
+        return {"indicative": None, "ladder": None, "traded": None}
     sealed = wire.is_sealed(market, clock.now())
     with frame_queries.Reading(market.pk) as now:
         return {
             "indicative": _indicative(market, now) if market.phase == Market.Phase.CALL else None,
             "ladder": None if sealed else _ladder(market, now),
+            "traded": _traded(market, now) if market.phase == Market.Phase.CONTINUOUS else None,
         }
 
 
@@ -121,6 +122,20 @@ def _rungs(levels: list[Level], tick_nano: int, deepest_lots: int) -> list[Rung]
             Rung(level.price * tick_nano, level.lots * LOT_TOKENS, level.orders, depth * LOT_TOKENS, share)
         )
     return rungs
+
+
+def _traded(market: Market, now: PublicMarket) -> dict[str, int] | None:
+    found, tick = now.statistics, market.tick_nano
+    if not found.trades:
+        return None
+    return {
+        "last_nano": found.last * tick,
+        "open_nano": found.open * tick,
+        "high_nano": found.high * tick,
+        "low_nano": found.low * tick,
+        "volume_tokens": found.volume * LOT_TOKENS,
+        "trades": found.trades,
+    }
 
 
 def _indicative(market: Market, now: PublicMarket) -> dict[str, int | None] | None:

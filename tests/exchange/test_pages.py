@@ -92,4 +92,4 @@ def test_an_open_book_shows_its_ladder_its_trades_and_candles(client, django_ass
     assert "¥3,100.00" in page and "¥2,900.00" in page and "spread ¥200.00" in page
     assert 'class="chart candles"' in page and "a candle each" in page
     live = client.get(f"/markets/{market.pk}/live?phase=continuous", headers=EN).content.decode()
-    assert 'id="market-data" class="stack" hx-swap-oob="true"' in live and 'id="figures"' not in live
+    assert 'id="market-data" class="stack" hx-swap-oob="true"' in live and "Last price" in live
