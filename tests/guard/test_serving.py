@@ -1,0 +1,224 @@
+"""The unmodified openai client through a guard: what it gets is the engine's, and what it used is metered."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime
+
+import httpx
+import openai
+import pytest
+
+from tests.guard.given import ASK, CONTRACT, PROMPT, QUICK, given_guard, work_of
+
+
+async def test_whole_answers_and_streams_are_the_engines_and_are_metered_alike(tmp_path):
+    async with given_guard(tmp_path) as world, world.client() as client:
+        whole = await client.chat.completions.create(**ASK, extra_headers={"Ciyuan-Attempt-Id": "a-1"})
+        stream = await client.chat.completions.create(**ASK, stream=True)
+        chunks = [chunk async for chunk in stream]
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
+        assert all(chunk.usage is None for chunk in chunks)  # not asked for, not shown
+        plain = [c async for c in await client.completions.create(model="sim-7b", prompt="x" * 40, stream=True)]
+        assert plain[-1].choices[0].finish_reason == "stop"
+        await client.embeddings.create(model="sim-7b", input=["one text", "another text"], encoding_format="float")
+        events = await world.events(4)
+        assert [model.id for model in (await client.models.list()).data] == ["sim-7b"]
+    first, second, third, fourth = (event["data"] for event in events)
+    assert (first["input_tokens"], first["output_tokens"]) == (whole.usage.prompt_tokens, 12)
+    assert (first["attempt_id"], first["status"], "ttft_ms" in first) == ("a-1", "ok", False)
+    assert second["input_tokens"] == first["input_tokens"] and second["ttft_ms"] >= 1
+    assert (second["output_tokens"], third["input_tokens"], third["output_tokens"]) == (12, 10, 12)
+    assert fourth["output_tokens"] == 0 < fourth["input_tokens"]
+    assert {event["subject"] for event in events} == {f"contract:{CONTRACT}"}
+    assert world.proxy.allowances.used_micro_st(CONTRACT) == sum(work_of(event).total_micro_st for event in events)
+
+
+@pytest.mark.parametrize("options", [
+    {"include_usage": True}, {"include_usage": True, "continuous_usage_stats": True}, {"include_usage": False},
+])  # fmt: skip
+async def test_a_client_sees_the_usage_that_it_asked_for(tmp_path, options):
+    async with given_guard(tmp_path) as world, world.client() as client:
+        stream = await client.chat.completions.create(**ASK, stream=True, stream_options=options)
+        usages = [chunk.usage and chunk.usage.completion_tokens async for chunk in stream]
+        await world.events(1)
+    if not options["include_usage"]:
+        assert set(usages) == {None}
+    else:
+        assert usages[-1] == 12
+        assert usages[:3] == ([1, 2, 3] if len(options) == 2 else [None] * 3)
+
+
+async def test_tools_and_choices_pass(tmp_path):
+    tool = {"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}
+    async with given_guard(tmp_path) as world, world.client() as client:
+        stream = await client.chat.completions.create(**ASK, stream=True, tools=[tool])
+        arguments = "".join([c.choices[0].delta.tool_calls[0].function.arguments async for c in stream
+                             if c.choices[0].delta.tool_calls])  # fmt: skip
+        assert json.loads(arguments)["text"]
+        two = await client.chat.completions.create(**ASK, n=2)
+        assert len(two.choices) == 2
+        counted = [event["data"]["output_tokens"] for event in await world.events(2)]
+    assert counted == [12, 24]
+
+
+async def test_a_stream_that_its_client_leaves_is_metered_to_where_it_stopped(tmp_path):
+    async with given_guard(tmp_path, behaviour=QUICK) as world, world.client() as client:
+        world.engine.change(tokens_per_s=50.0, answer_tokens=2_000)
+        stream = await client.chat.completions.create(**ASK, stream=True)
+        seen = 0
+        async for _ in stream:
+            seen += 1
+            if seen == 5:
+                break
+        await stream.close()
+        [event] = await world.events(1)
+        await asyncio.sleep(0.1)
+        made = world.engine.figures.generation_tokens
+    assert event["data"]["status"] == "abandoned"
+    assert seen <= event["data"]["output_tokens"] <= made <= event["data"]["output_tokens"] + 2 < 100
+    assert event["data"]["input_tokens"] > 0
+
+
+async def test_a_whole_answer_is_metered_though_its_client_has_left(tmp_path):
+    async with given_guard(tmp_path) as world:
+        world.engine.change(first_token_ms=300.0)
+        with pytest.raises(openai.APITimeoutError):
+            async with world.client(timeout=0.1) as client:
+                await client.chat.completions.create(**ASK)
+        [event] = await world.events(1)
+    assert (event["data"]["output_tokens"], event["data"]["status"]) == (12, "ok")
+
+
+@pytest.mark.parametrize(("fault", "error", "code"), [
+    ("429", openai.RateLimitError, 429), ("503", openai.InternalServerError, 503),
+])  # fmt: skip
+async def test_the_engines_refusals_pass_and_cost_nothing(tmp_path, fault, error, code):
+    async with given_guard(tmp_path) as world, world.client() as client:
+        world.engine.change(fault=fault)
+        for stream in (False, True):
+            with pytest.raises(error) as refused:
+                await client.chat.completions.create(**ASK, stream=stream)
+            assert (refused.value.status_code, refused.value.body["message"]) == (code, f"simulated {fault}")
+        if fault == "429":
+            assert refused.value.response.headers["retry-after"] == "1"
+        assert world.proxy.allowances.used_micro_st(CONTRACT) == 0
+        await world.events(0)
+
+
+async def test_an_engine_that_dies_in_mid_stream_is_named_and_metered_so_far(tmp_path):
+    async with given_guard(tmp_path) as world, world.client() as client:
+        world.engine.change(fault="die", die_after_tokens=4)
+        with pytest.raises(openai.APIError, match="broke off"):
+            async for _ in await client.chat.completions.create(**ASK, stream=True):
+                pass
+        [event] = await world.events(1)
+        assert (event["data"]["output_tokens"], event["data"]["status"]) == (4, "engine_failed")
+        assert world.proxy.figures.engine_errors == {"engine_failed": 1}
+
+
+async def test_an_engine_that_stalls_or_is_away_is_named(tmp_path):
+    async with given_guard(tmp_path, idle_timeout=0.2, first_token_timeout=0.4) as world, world.client() as client:
+        world.engine.change(fault="stall", die_after_tokens=2)
+        with pytest.raises(openai.APIError, match="stopped in the middle"):
+            async for _ in await client.chat.completions.create(**ASK, stream=True):
+                pass
+        world.engine.change(fault="hang")
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(**ASK)
+        assert (refused.value.status_code, refused.value.code) == (504, "engine_timeout")
+        await world.events(1)
+    async with given_guard(tmp_path / "2") as world, world.client() as client:
+        world.proxy.engine._settings = type("Elsewhere", (), {"engine_root": "http://127.0.0.1:9"})
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(**ASK)
+        assert (refused.value.status_code, refused.value.code) == (502, "engine_unreachable")
+
+
+async def test_an_answer_that_outlasts_its_window_is_ended_and_metered(tmp_path):
+    async with given_guard(tmp_path, overrun_seconds=0, tolerance_seconds=0) as world:
+        now = int(datetime.now(UTC).timestamp())
+        token = world.exchange.token(nbf=now - 10, exp=now + 2)
+        world.engine.change(tokens_per_s=20.0, answer_tokens=2_000)
+        async with world.client(token) as client:
+            with pytest.raises(openai.APIError, match="window is over"):
+                async for _ in await client.chat.completions.create(**ASK, stream=True):
+                    pass
+        [event] = await world.events(1)
+    assert event["data"]["status"] == "window_over"
+    assert 5 < event["data"]["output_tokens"] < 60
+
+
+@pytest.mark.parametrize(("usage", "code"), [("none", "missing"), ("garbage", "unreadable"), ("percent", "too_many")])
+async def test_an_engine_that_reports_wrongly_or_not_is_counted_here(tmp_path, usage, code):
+    async with given_guard(tmp_path) as world, world.client() as client:
+        world.engine.change(usage=usage, usage_percent=300)
+        ask = {**ASK, "max_tokens": 10}
+        await client.chat.completions.create(**ask)
+        async for _ in await client.chat.completions.create(**ask, stream=True):
+            pass
+        whole, stream = await world.events(2)
+        figures = world.guard.figures()
+    assert stream["data"]["output_tokens"] == (10 if usage != "percent" else 9)  # believed until it passed the limit
+    assert 8 <= whole["data"]["output_tokens"] <= 20
+    assert whole["data"]["tags"] == {"counted_by": "guard"}
+    assert 5 < whole["data"]["input_tokens"] < 60
+    assert f'usage_disbelieved_total{{code="{code}"}}' in figures
+
+
+async def test_a_ten_megabyte_prompt_passes_and_larger_ones_are_refused(tmp_path):
+    async with given_guard(tmp_path, max_body_bytes=11_000_000) as world, world.client() as client:
+        text = "词元 token " * 714_000
+        stream = await client.completions.create(model="sim-7b", prompt=text, stream=True)
+        assert len([chunk async for chunk in stream]) == 13
+        [event] = await world.events(1)
+        assert event["data"]["input_tokens"] == -(-len(text.encode()) // 4)
+        with pytest.raises(openai.APIStatusError) as refused:
+            await client.completions.create(model="sim-7b", prompt=text * 2)
+        assert (refused.value.status_code, refused.value.code) == (413, "request_too_large")
+
+
+async def test_a_client_that_stops_reading_is_let_go(tmp_path):
+    async with given_guard(tmp_path, stalled_seconds=0.3) as world:
+        world.engine.change(tokens_per_s=0.0, first_token_ms=0.0, answer_tokens=60_000)
+        body = json.dumps({**ASK, "stream": True}).encode()
+        host, port = world.guard.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Authorization: Bearer {world.exchange.token()}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )  # fmt: skip
+        assert b"200" in await reader.readline()  # and no more
+        [event] = await world.events(1)
+        writer.close()
+    assert event["data"]["status"] == "abandoned"
+    assert 0 < event["data"]["output_tokens"] < 60_000
+
+
+async def test_no_prompt_and_no_answer_is_written_anywhere(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with given_guard(tmp_path) as world, world.client() as client, httpx.AsyncClient() as http:
+        said = (await client.chat.completions.create(**ASK)).choices[0].message.content
+        async for _ in await client.chat.completions.create(**ASK, stream=True):
+            pass
+        world.engine.change(fault="die")
+        with pytest.raises(openai.APIError):
+            async for _ in await client.chat.completions.create(**ASK, stream=True):
+                pass
+        headers = {"Authorization": f"Bearer {world.exchange.token()}"}
+        for body in (b'{"prompt": "SECRET-PROMPT', b"\x00SECRET-PROMPT", b'{"model": "sim-7b", "n": "SECRET-PROMPT"}'):
+            url = f"{world.guard.url}/v1/completions"
+            assert (await http.post(url, content=body, headers=headers)).status_code == 400
+        raw = await asyncio.open_connection(*world.guard.url.removeprefix("http://").split(":"))
+        raw[1].write(b"POST /v1/completions HTTP/1.1\r\nSECRET-PROMPT \x00\r\n\r\n")
+        await raw[0].read()
+        raw[1].close()
+        await world.events(3)
+    logged = "\n".join(f"{record.name} {record.getMessage()}" for record in caplog.records
+                       if record.name.split(".")[0] in ("ciyuan", "aiohttp"))  # fmt: skip
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    sent = b"".join(request[4] for request in world.exchange.requests)
+    for place in (logged.encode(), written, sent):
+        assert PROMPT.encode() not in place
+        assert said.strip().encode() not in place
+    assert b"contract:41" in sent
