@@ -28,6 +28,11 @@ TARGETS: dict[str, dict[str, tuple[str, float]]] = {
     "usage": {"rollup_vs_events": (LEAST, 100), "flat": (MOST, 1.3)},
     "ledger": {"bulk_vs_copy": (LEAST, 0.5), "hot_vs_spread": (LEAST, 0.8), "vs_hordak": (LEAST, 300)},
     "invoice": {"rollup_vs_events": (LEAST, 100)},
+    "scheduler": {
+        "cost_vs_best_rule": (MOST, 1.0),
+        "slo_vs_best_rule": (LEAST, 1.0),
+        "cost_vs_optimum": (MOST, 1.05),
+    },
     "pages": {"slowest_page_vs_frame": (MOST, 5)},
 }
 

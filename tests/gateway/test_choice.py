@@ -69,7 +69,7 @@ def test_pays_more_where_the_cheap_one_would_be_late():
 
 
 def test_uses_a_contract_no_sooner_than_its_window_passes():
-    routes = [given_route(1, price=2_000, used=300_000), given_route(2, price=2_100)]
+    routes = [given_route(1, price=2_000, used=300_000, rate=300_000), given_route(2, price=2_100, rate=20_000)]
     assert chosen(choose(ASK, routes, now=60.0)) == 2
     assert chosen(choose(ASK, routes, now=HOUR * 0.5)) == 1
 
@@ -210,7 +210,7 @@ def test_does_not_prefer_what_only_costs_more(routes, ask, cheaper):
         rank=best.rank, top=best.take_or_pay_thousandths, start=best.window_start, end=best.window_end,
         used=best.used_micro // MICRO, context=best.max_context_tokens,
     )  # fmt: skip
-    if best.take_or_pay_thousandths < 1_000 and best.ahead(30.0) <= 0:
+    if best.take_or_pay_thousandths < 1_000 and best.used_share <= best.passed_share(30.0):
         assert chosen(choose(ask, [*routes, twin], 30.0)) == 99
 
 

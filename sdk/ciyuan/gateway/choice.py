@@ -16,19 +16,22 @@ buyer's limit. Else the request is refused, with the moment from which it can be
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ciyuan.gateway.routes import MICRO, REALTIME, Ask, Route, Ticket
+from ciyuan.gateway.routes import MICRO, REALTIME, Ask, Contract, Route, Ticket
 
 #: Requests of lower classes leave this share of a real-time contract's rate to real-time requests.
 KEPT_FOR_REALTIME = 0.2
-#: An expected time within this share of the promise is taken to keep it.
-SAFE_SHARE = 0.85
-#: How far ahead of its window a contract may be used before it counts as dearer, and over which distance it gets as
-#: dear as what would replace it.
-PACE_SLACK, PACE_SPAN = 0.03, 0.12
+#: An expected time within SAFE_SHARE of the promise is taken to keep it, if no more than QUEUE_SHARE of the promise
+#: goes by waiting for other requests: what a short queue leaves room for are the bursts to come.
+SAFE_SHARE, QUEUE_SHARE = 0.9, 0.3
+#: Contracts may be used up this much faster than their window passes, and this share of them ahead of that, before
+#: they count as dearer; over PACE_SPAN more they get as dear as what would replace them.
+PACE, PACE_SLACK, PACE_SPAN = 1.1, 0.03, 0.12
+#: How many times the mean demand the other contracts' rates must carry for one of them to be spared no care.
+PEAKS = 6.0
 #: What replaces a contract is taken to cost this many times the dearest lot where no list price is known.
 SCARCE = 2
 NANO_PER_MICRO = 1_000
@@ -88,6 +91,9 @@ class _Need:
     free_at: float
     beyond_micro: int
 
+    def able_at(self, now: float) -> bool:
+        return self.beyond_micro == 0 and self.free_at <= now
+
 
 def choose(
     ask: Ask, routes: Iterable[Route], now: float, *, overage_left_micro_yuan: int = 0, without: Container[object] = ()
@@ -102,15 +108,23 @@ def choose(
     if not fitting:
         return Refusal(why, coming)
     needs = [_need(ask, route, now) for route in fitting if route.key not in without]
-    able = [need for need in needs if need.beyond_micro == 0 and need.free_at <= now]
+    able = [need for need in needs if need.able_at(now)]
     if able:
-        scarce_nano = _scarce_nano(fitting)
-        return min((_rated(ask, need, now, scarce_nano) for need in able), key=lambda rated: rated[0])[1]
+        if len(able) == 1:
+            return _choice(ask, able[0], now)
+        outlook = _outlook(fitting, now)
+        return min((_rated(ask, need, now, outlook) for need in able), key=lambda rated: rated[0])[1]
     beyond = [choice for need in needs if (choice := _at_list(ask, need, now, overage_left_micro_yuan)) is not None]
     if beyond:
         return min(beyond, key=lambda choice: (choice.overage_micro_yuan, not choice.in_time, choice.route.key))
     tried = needs or [_need(ask, route, now) for route in fitting]
     return _refusal(tried, now, overage_left_micro_yuan, coming)
+
+
+def choose_able(ask: Ask, routes: Iterable[Route], now: float) -> list[Route]:
+    """Return the routes that can serve a request now within their lots, in no order."""
+    needs = [_need(ask, route, now) for route in _fitting(ask, routes, now)[0]]
+    return [need.route for need in needs if need.able_at(now)]
 
 
 def _fitting(ask: Ask, routes: Iterable[Route], now: float) -> tuple[list[Route], float | None, Why]:
@@ -136,7 +150,7 @@ def _need(ask: Ask, route: Route, now: float) -> _Need:
     kept = 0.0
     if contract.rank >= REALTIME and (ask.rank is None or ask.rank < REALTIME):
         kept = KEPT_FOR_REALTIME * contract.rate_micro
-    free_at = max(contract.rate_free_at(micro + kept, now), route.health.rests_until)
+    free_at = max(contract.rate_free_at(micro + kept, now), route.rests_until)
     return _Need(route, cached, micro, free_at, max(0, micro - contract.left_micro))
 
 
@@ -145,6 +159,8 @@ def _choice(ask: Ask, need: _Need, now: float, overage_micro_yuan: int = 0) -> C
     first = speed.first_token_seconds(ask.input_tokens - need.cached_tokens, now)
     each = speed.token_seconds(now)
     in_time = _lateness(ask, first, each) <= SAFE_SHARE
+    if in_time and ask.first_token_seconds:
+        in_time = speed.queue_seconds(now) <= QUEUE_SHARE * ask.first_token_seconds
     return Choice(need.route, need.cached_tokens, need.work_micro, first, each, in_time, overage_micro_yuan)
 
 
@@ -159,27 +175,52 @@ def _lateness(ask: Ask, first: float, each: float) -> float:
 _Order = tuple[float, float, float, tuple[int, int]]
 
 
-def _rated(ask: Ask, need: _Need, now: float, scarce_nano: int) -> tuple[_Order, Choice]:
+def _rated(ask: Ask, need: _Need, now: float, outlook: _Outlook) -> tuple[_Order, Choice]:
     choice = _choice(ask, need, now)
     late = 0.0 if choice.in_time else _lateness(ask, choice.first_token_seconds, choice.token_seconds)
-    return (late, _cost(need, now, scarce_nano), choice.first_token_seconds, need.route.key), choice
+    return (late, _cost(need, now, outlook), choice.first_token_seconds, need.route.key), choice
 
 
-def _cost(need: _Need, now: float, scarce_nano: int) -> float:
+def _cost(need: _Need, now: float, outlook: _Outlook) -> float:
     """What the request costs beyond what is owed anyway, in nano-yuan × micro-ST, with what running out would cost."""
     contract = need.route.contract
     price = sum(part * price for part, price in contract.next_lots(need.work_micro))
     paid = price * (THOUSAND - contract.take_or_pay_thousandths) / THOUSAND
-    hurry = min(1.0, max(0.0, (contract.ahead(now) - PACE_SLACK) / PACE_SPAN))
-    return paid + hurry * max(0.0, scarce_nano * need.work_micro - paid)
+    ahead = contract.used_share - PACE * contract.passed_share(now) - need.work_micro / max(1, contract.quantity_micro)
+    hurry = min(1.0, max(0.0, (ahead - PACE_SLACK) / PACE_SPAN))
+    if not hurry:
+        return paid
+    return paid + hurry * outlook.missed_without(contract) * max(0.0, outlook.scarce_nano * need.work_micro - paid)
 
 
-def _scarce_nano(routes: Iterable[Route]) -> int:
-    """What a token costs once contracts have run out: the lowest list price, at least the dearest lot."""
-    some = list(routes)
-    dearest = max((price for route in some for _, price in route.contract.lots), default=0)
-    listed = [route.list_price_nano for route in some if route.list_price_nano is not None]
-    return max(min(listed, default=SCARCE * dearest), dearest)
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """
+    What running out of a contract would cost.
+
+    :param scarce_nano: the price of a token beyond the contracts: the lowest list price, at least the dearest lot.
+    :param demand_micro: mean demand per minute so far. :param rates_micro: what all contracts together give per minute.
+    """
+
+    scarce_nano: int
+    demand_micro: float
+    rates_micro: int
+
+    def missed_without(self, contract: Contract) -> float:
+        """Return the share of peaks in demand that the other contracts' rates could not carry."""
+        peak = PEAKS * self.demand_micro
+        return max(0.0, 1.0 - (self.rates_micro - contract.rate_micro) / peak) if peak else 0.0
+
+
+def _outlook(routes: Sequence[Route], now: float) -> _Outlook:
+    contracts = {route.contract.id: route.contract for route in routes}.values()
+    dearest = max((price for contract in contracts for _, price in contract.lots), default=0)
+    listed = [route.list_price_nano for route in routes if route.list_price_nano is not None]
+    return _Outlook(
+        scarce_nano=max(min(listed, default=SCARCE * dearest), dearest),
+        demand_micro=sum(contract.demand_micro(now) for contract in contracts),
+        rates_micro=sum(contract.rate_micro for contract in contracts if contract.left_micro),
+    )
 
 
 def _at_list(ask: Ask, need: _Need, now: float, left_micro_yuan: int) -> Choice | None:

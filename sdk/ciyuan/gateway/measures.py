@@ -80,6 +80,10 @@ class Speed:
         """The time to the first token that is to be expected of a request of so many uncached input tokens."""
         return self.prefill.at(self.waiting_input_tokens + uncached_tokens, now)
 
+    def queue_seconds(self, now: float) -> float:
+        """How much of that goes by waiting for the input of other requests."""
+        return self.prefill.at(self.waiting_input_tokens, now) - self.prefill.at(0, now)
+
     def token_seconds(self, now: float) -> float:
         """The time per further output token that is to be expected of one more request."""
         return self.decode.at(self.in_flight + 1, now)
@@ -88,29 +92,21 @@ class Speed:
 class Health:
     """Failures in a row, and until when a route rests after them: one second, doubled up to a minute."""
 
-    __slots__ = ("_asked", "_rests", "failures")
+    __slots__ = ("failures", "rests_until")
 
     FIRST, MOST = 1.0, 60.0
 
     def __init__(self) -> None:
         self.failures = 0
-        self._rests = self._asked = -math.inf
-
-    @property
-    def rests_until(self) -> float:
-        return max(self._rests, self._asked)
+        self.rests_until = -math.inf
 
     def failed(self, now: float) -> None:
         self.failures += 1
-        self._rests = now + min(self.MOST, self.FIRST * 2.0 ** min(self.failures - 1, 10))
-
-    def asked_to_wait(self, until: float) -> None:
-        """The provider said when to come back (Retry-After): nothing is broken."""
-        self._asked = until
+        self.rests_until = now + min(self.MOST, self.FIRST * 2.0 ** min(self.failures - 1, 10))
 
     def answered(self) -> None:
         self.failures = 0
-        self._rests = -math.inf
+        self.rests_until = -math.inf
 
 
 class PrefixMemory:

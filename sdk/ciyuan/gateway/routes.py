@@ -7,6 +7,7 @@ Times are seconds on the caller's clock. Quantities are micro-standard-tokens, p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from ciyuan.standard_token import Work
 
 MICRO = 1_000_000
 SECONDS_PER_MINUTE = 60.0
+#: The share of a window before which its demand is not judged by what came so far alone.
+BEGINNING = 0.05
 #: Grades' service classes, the more demanding the higher.
 RANKS = {"batch": 0, "realtime": 1}
 REALTIME = RANKS["realtime"]
@@ -125,15 +128,21 @@ class Contract:
             if micro <= 0:
                 return
 
-    def ahead(self, now: float) -> float:
-        """
-        Return by which share of it the contract is used up sooner than its window passes.
+    # pace --------------------------------------------------------------------------------------------------------
 
-        A contract that ends early leaves the rest of the window to the others' rates, and the overflow to list prices.
-        """
+    @property
+    def used_share(self) -> float:
+        return (self.used_micro + self.reserved_micro) / max(1, self.quantity_micro)
+
+    def passed_share(self, now: float) -> float:
+        """Return how much of the window has passed. A contract that is used up sooner leaves the rest to the others."""
         length = self.window_end - self.window_start
-        passed = min(1.0, max(0.0, (now - self.window_start) / length)) if length > 0 else 1.0
-        return (self.used_micro + self.reserved_micro) / max(1, self.quantity_micro) - passed
+        return min(1.0, max(0.0, (now - self.window_start) / length)) if length > 0 else 1.0
+
+    def demand_micro(self, now: float) -> float:
+        """Return the work per minute that the contract has got on average; at the beginning, as if spread a little."""
+        passed = max(self.passed_share(now), BEGINNING) * (self.window_end - self.window_start)
+        return (self.used_micro + self.reserved_micro) * SECONDS_PER_MINUTE / max(passed, 1.0)
 
 
 @dataclass(slots=True)
@@ -164,6 +173,12 @@ class Route:
     speed: Speed = field(default_factory=Speed)
     health: Health = field(default_factory=Health)
     prefixes: PrefixMemory = field(default_factory=PrefixMemory)
+    #: Until when the provider asked to be left alone with this contract (Retry-After): nothing is broken.
+    busy_until: float = -math.inf
+
+    @property
+    def rests_until(self) -> float:
+        return max(self.busy_until, self.health.rests_until)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -205,17 +220,23 @@ class Route:
 
         :param retry_after: seconds that the provider asks to wait; then it is busy, not broken.
         """
-        if ticket.done:
+        if not self.give_back(ticket, now):
             return
+        if retry_after is not None:
+            self.busy_until = now + retry_after
+        else:
+            self.health.failed(now)
+            self.prefixes.forget()
+
+    def give_back(self, ticket: Ticket, now: float) -> bool:
+        """Nothing was asked of the provider after all; False if the request had ended already."""
+        if ticket.done:
+            return False
         if ticket.first_token_at is None:
             self.speed.waiting_input_tokens -= ticket.uncached_tokens
         self._release(ticket)
         self.contract.take_rate(-ticket.reserved_micro, now)
-        if retry_after is not None:
-            self.health.asked_to_wait(now + retry_after)
-        else:
-            self.health.failed(now)
-            self.prefixes.forget()
+        return True
 
     def _release(self, ticket: Ticket) -> None:
         ticket.done = True
