@@ -13,7 +13,7 @@ from core.transactions import durable
 from exchange import queries
 from exchange.actions import advance as advancing
 from exchange.actions import gate, hints, leases, markets, offers, rolling, surveillance
-from exchange.models import Offer
+from exchange.models import Market, Offer
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +34,10 @@ def sweep() -> int:
 def advance_market(market_id: int) -> None:
     """Do what is due in a market: its commands and phases, then its gate, then the start of its delivery."""
     hints.taken(market_id)
-    durable(lambda: advancing.advance(market_id=market_id, now=clock.now()))
-    durable(lambda: gate.close_gate(market_id=market_id, now=clock.now()))
-    durable(lambda: gate.begin_delivery(market_id=market_id, now=clock.now()))
+    advanced = durable(lambda: advancing.advance(market_id=market_id, now=clock.now()))
+    if advanced.phase == Market.Phase.CLOSED:
+        durable(lambda: gate.close_gate(market_id=market_id, now=clock.now()))
+        durable(lambda: gate.begin_delivery(market_id=market_id, now=clock.now()))
     work_on_offers()
 
 
