@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders
+from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders, quotes
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
+from exchange.views import quote as quote_page
 from exchange.views import reference, ticket
 
 api_urlpatterns = [
@@ -33,6 +34,7 @@ api_urlpatterns = [
     path("markets/<int:market_id>/indicative", market_data.MarketIndicative.as_view()),
     path("markets/<int:market_id>/phases", market_data.MarketPhases.as_view()),
     path("grades/<str:slug_or_id>/index", market_data.GradeIndex.as_view()),
+    path("quotes", quotes.Quotes.as_view()),
     path("auctions", markets.Auctions.as_view()),
     path("auctions/<int:auction_id>", markets.AuctionDetail.as_view()),
     path("auctions/<int:auction_id>/book", markets.AuctionBookDetail.as_view()),
@@ -65,6 +67,7 @@ urlpatterns = [
     path("markets/<int:market_id>/cancel", ticket.cancel_all, name="order-cancel-all"),
     path("auctions", market_pages.auctions, name="auctions"),
     path("standard-token", reference.standard_token, name="standard-token"),
+    path("quote", quote_page.page, name="quote"),
     path("calendar", reference.calendar, name="calendar"),
     path("calendar.ics", reference.calendar_ics, name="calendar-ics"),
     path("orders", order_pages.orders, name="orders"),

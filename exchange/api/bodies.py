@@ -47,6 +47,7 @@ class OrderBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     self_trade: Literal["none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"] = "cancel_newest"
     cancel_on_disconnect: bool = False
     client_order_id: str | None = None
+    confirm: bool = False
 
 
 class CancelBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -131,6 +132,7 @@ def _order(body: OrderBody) -> OrderRequest:
         self_trade=body.self_trade,
         cancel_on_disconnect=body.cancel_on_disconnect,
         client_order_id=body.client_order_id,
+        confirmed=body.confirm,
     )
 
 

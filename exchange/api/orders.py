@@ -75,6 +75,9 @@ class OrderIn(serializers.Serializer[Any]):
     )
     cancel_on_disconnect = serializers.BooleanField(default=False)
     client_order_id = serializers.CharField(required=False, max_length=64)
+    confirm = serializers.BooleanField(
+        default=False, help_text="That a limit over 100 times the reference price is meant; else it is refused."
+    )
 
 
 class BatchIn(serializers.Serializer[Any]):

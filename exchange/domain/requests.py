@@ -20,6 +20,12 @@ SESSIONS = ("any", "auction", "continuous")
 SELF_TRADE_MODES = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement", "none")
 LONGEST_CLIENT_ID = 64
 LARGEST_ORDER_TOKENS = 10**15
+FAR = 100
+
+
+def is_far(price_nano: int | None, reference_nano: int | None) -> bool:
+    """Whether a price is over a hundred times the reference: likely a slip, and asked about again."""
+    return bool(price_nano and reference_nano and price_nano > reference_nano * FAR)
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +49,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     client_order_id: str | None = None
     capacity_id: int | None = None
     hold_price_nano: int | None = None  # of a block's leg: what it holds for, instead of its price
+    confirmed: bool = True  # a limit over a hundred times the reference price is meant; programs have to say so
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +118,12 @@ def check_order(order: OrderRequest, terms: MarketTerms, now: datetime) -> None:
         check_price(order.price_nano, terms, "price")
     else:
         _check_prices(order, terms)
+    if not order.confirmed and is_far(order.price_nano, terms.reference_price_nano):
+        raise Refusal(
+            "price-needs-confirmation",
+            f"This price is over {FAR} times the reference price. If it is meant, send the order with confirm: true.",
+            "price",
+        )
     if order.time_in_force != "gtc" or order.expires_at is not None:
         _check_time_in_force(order, terms, now)
     if order.session != "any":

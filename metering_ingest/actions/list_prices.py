@@ -110,7 +110,7 @@ def _at(cell: Cell) -> datetime:
 
 def counted_cells(contract_ids: Sequence[int], meters: Sequence[int], period: Period) -> list[tuple[int, Cell]]:
     """Return what these contracts used in a period by deployment, class, hour and band, from the events that count."""
-    values = {
+    values: dict[str, Any] = {
         "first": key_at(period.start), "last": key_at(period.end), "meters": list(meters), "contracts": contract_ids,
     }  # fmt: skip
     found: list[tuple[int, Cell]] = []

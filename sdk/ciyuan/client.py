@@ -30,6 +30,7 @@ class _Resources(Generic[Mode]):
         self.deployments: resources.Deployments[Mode] = resources.Deployments(transport)
         self.capacity: resources.Capacities[Mode] = resources.Capacities(transport)
         self.markets: resources.Markets[Mode] = resources.Markets(transport)
+        self.quotes: resources.Quotes[Mode] = resources.Quotes(transport)
         self.auctions: resources.Auctions[Mode] = resources.Auctions(transport)
         self.orders: resources.Orders[Mode] = resources.Orders(transport)
         self.blocks: resources.Blocks[Mode] = resources.Blocks(transport)

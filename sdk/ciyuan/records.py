@@ -1014,3 +1014,29 @@ class MarketCall(Record):
     seed_hash: str
     seed: str | None
     ends_at: datetime | None
+
+
+class QuotedPrice(Record):
+    """One price of a quote: ¥ in all, ¥ per standard token on average, where it comes from and how it adds up."""
+
+    amount: Decimal
+    price: Decimal
+    basis: str
+    calculation: str
+    quantity: int | None
+    missing: int
+    market: int | None
+
+
+class Quote(Record):
+    """What a workload is in standard tokens and costs; a price is None where there is none now."""
+
+    at: datetime
+    grade: str
+    model: str
+    requests: int
+    standard_tokens: Decimal
+    reference_price: Decimal | None
+    list: QuotedPrice | None
+    book: QuotedPrice | None
+    off_peak: QuotedPrice | None

@@ -203,6 +203,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         metering,
         money,
         payments,
+        quotes,
         safeguards,
         token,
         trading,

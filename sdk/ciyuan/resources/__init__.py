@@ -12,6 +12,7 @@ from ciyuan.resources.metering import Discrepancies, Events, Exports, Manifests,
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
 from ciyuan.resources.payments import Bank, CardPayments, Payouts
+from ciyuan.resources.quotes import Quotes
 from ciyuan.resources.safeguards import Controls, Leases, Limits
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
@@ -22,6 +23,7 @@ __all__ = [
     "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Blocks", "Budgets", "Capacities",
     "CardPayments", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits", "Discrepancies",
     "Events", "Exclusions", "Exports", "Grades", "Invoices", "Keys", "Leases", "Limits", "Manifests", "Markets",
-    "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Reservations", "Shortfalls",
-    "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "block_body", "decimal_text", "order_body", "time_text",
+    "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Quotes", "Reservations",
+    "Shortfalls", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "block_body", "decimal_text",
+    "order_body", "time_text",
 ]  # fmt: skip
