@@ -34,6 +34,7 @@ TARGETS: dict[str, dict[str, tuple[str, float]]] = {
         "cost_vs_optimum": (MOST, 1.05),
     },
     "pages": {"slowest_page_vs_frame": (MOST, 5)},
+    "guard": {"throughput_with_vs_without": (LEAST, 0.99), "ttft_vs_direct": (MOST, 1.2)},
 }
 
 

@@ -1,8 +1,7 @@
-"""What was served is recorded once: over outages, restarts, kills and full disks; and each hour is signed."""
+"""What was served is recorded once: over outages, restarts, kills and full disks; and signed where there is a key."""
 
 import asyncio
 import base64
-import hashlib
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ import httpx
 import pytest
 from ciyuan.guard.counting import Counts
 from ciyuan.guard.journal import NO_FIRST_TOKEN, OK, RUNNING, Begun, Journal, JournalFull, Kept, event_of
-from ciyuan.guard.manifests import HOUR_MS, Manifests, canonical
 from ciyuan.spool import SpoolFull
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -86,41 +84,6 @@ async def test_signed_where_the_meter_has_a_key(tmp_path):
     signature = base64.b64decode(headers["ciyuan-signature"].removeprefix("ed25519="))
     assert verifies(key.public_key().public_bytes_raw(), signature, body)
     assert headers["authorization"] == "Bearer meter-key"
-
-
-def test_an_hour_is_closed_once_signed_and_revised_by_what_comes_late(tmp_path):
-    key = Ed25519PrivateKey.generate()
-    mine = Manifests(tmp_path, source="guard-1", deployment=DEPLOYMENT, key=key)
-    hour = 500_000 * HOUR_MS
-
-    def event(id_, at, **counts):
-        data = {"input_tokens": 100, "cached_input_tokens": 60, "output_tokens": 30, "reasoning_tokens": 5} | counts
-        return {"id": id_, "time": at, "data": data}
-
-    mine.add([event("b", hour + 1), event("a", hour + HOUR_MS - 1), event("next", hour + HOUR_MS)])
-    mine.add([event("a", hour + HOUR_MS - 1)])  # made again after a kill
-    mine.refused({"token_expired": 2}, hour + 5)
-    with (tmp_path / "2027-01-15T08Z.ndjson").open("ab") as file:
-        assert file.tell()
-        file.write(b'{"id": "torn')
-    mine = Manifests(tmp_path, source="guard-1", deployment=DEPLOYMENT, key=key)
-    mine.refused({"token_expired": 1}, hour + 6)
-    assert mine.close_due(hour + HOUR_MS + 1_000) == []
-    [path] = mine.close_due(hour + HOUR_MS + 200_000)
-    assert mine.close_due(hour + HOUR_MS + 200_000) == []
-    whole = json.loads(path.read_text())
-    manifest = whole["manifest"]
-    assert (manifest["events"], manifest["refused"], manifest["revision"]) == (2, {"token_expired": 3}, 0)
-    assert manifest["classes"] == {
-        "input.text": 80, "input.text.cache_read": 120, "output.reasoning": 10, "output.text": 50,
-    }  # fmt: skip
-    assert manifest["events_sha256"] == hashlib.sha256(b"a\nb").hexdigest()
-    signature = base64.b64decode(whole["signature"].removeprefix("ed25519="))
-    assert verifies(key.public_key().public_bytes_raw(), signature, canonical(manifest))
-    mine.add([event("late", hour + 2)])
-    [path] = mine.close_due(hour + HOUR_MS + 200_000)
-    again = json.loads(path.read_text())["manifest"]
-    assert (again["events"], again["revision"]) == (3, 1)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,25 +1,20 @@
-"""What a guard asks of the exchange: keys, the grade and its model card; and how its meter signs what it sends."""
+"""What a guard asks of the exchange: keys, the grade and its model card."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from ciyuan.calls import Call
 from ciyuan.client import Client
 from ciyuan.errors import CiyuanError, ConfigurationError
-from ciyuan.guard.manifests import sign
 from ciyuan.standard_token import ModelCard, Work, work_function
-from ciyuan.transport import AsyncTransport, Retry, Transport
+from ciyuan.transport import AsyncTransport, Retry
 
 KEYS_PATH = "/.well-known/ciyuan-keys.json"
-SIGNATURE_HEADER = "Ciyuan-Signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,37 +68,3 @@ async def fetch_keys(transport: AsyncTransport) -> Any:
 
 def keys_transport(url: str | None) -> AsyncTransport:
     return AsyncTransport(None, url, timeout=5.0, retry=Retry(attempts=1))
-
-
-def read_signing_key(path: Path | None) -> Ed25519PrivateKey | None:
-    """:raises ConfigurationError: when there is no key in the file."""
-    if path is None:
-        return None
-    try:
-        return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            "bad-signing-key", f"{path} holds no Ed25519 private key of 64 hexadecimal digits: {type(error).__name__}",
-            field="signing_key",
-        ) from None  # fmt: skip
-
-
-class SignedBody(httpx.Auth):
-    """Signs each request's body with the meter's key."""
-
-    requires_request_body = True
-
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers[SIGNATURE_HEADER] = sign(self._key, request.content)
-        yield request
-
-
-def meter_http(url: str | None, meter_key: str | None, key: Ed25519PrivateKey | None) -> httpx.Client:
-    """The meter's way to the exchange, signed where there is a key."""
-    settings = Transport(meter_key, url).settings
-    return httpx.Client(
-        base_url=settings.url, timeout=30.0, headers=settings.headers(), auth=SignedBody(key) if key else None
-    )

@@ -38,7 +38,17 @@ ATTEMPT_HEADER = "Ciyuan-Attempt-Id"
 MAX_ATTEMPT = 128
 #: Output tokens after which a stream's work is taken from its contract's rate anew.
 TAKE_EVERY = 16
+WATCH_SECONDS = 0.1
 _SSE = "text/event-stream"
+
+
+class _Deadline:
+    """When a stream has waited long enough, on the loop's clock."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: float) -> None:
+        self.at = at
 
 
 class Request:
@@ -106,6 +116,7 @@ class Proxy:
         self.now, self._count = now, count
         self._access = AccessCheck(keys, deployment=settings.deployment, tolerance=settings.tolerance_seconds)
         self._unwatched: set[asyncio.Task[web.Response]] = set()
+        self._watched: dict[asyncio.Timeout, _Deadline] = {}
 
     def now_ms(self) -> int:
         return int(self.now() * 1000)
@@ -303,21 +314,22 @@ class Proxy:
         loop, settings = asyncio.get_running_loop(), self.settings
         over = loop.time() + mine.claims.ends_at + settings.overrun_seconds - self.now()
         waiting_for_client = False
+        limit = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(None) as limit:
-                limit.reschedule(min(over, loop.time() + settings.first_token_timeout))
+            async with limit:
+                watched = self._watched[limit] = _Deadline(min(over, loop.time() + settings.first_token_timeout))
                 while data := await answer.content.readany():
                     if out := reader.feed(data):
                         mine.keep(reader.counts, estimated=reader.reported is None)
                         waiting_for_client = True
-                        limit.reschedule(min(over, loop.time() + settings.stalled_seconds))
+                        watched.at = min(over, loop.time() + settings.stalled_seconds)
                         await response.write(out)
                         waiting_for_client = False
-                    limit.reschedule(min(over, loop.time() + settings.idle_timeout))
+                    watched.at = min(over, loop.time() + settings.idle_timeout)
                 if out := reader.end():
                     await response.write(out)
         except TimeoutError:
-            if loop.time() >= over:
+            if loop.time() >= over - WATCH_SECONDS:
                 await self._say(response, "window_over", "The contract's window is over.")
                 return j.WINDOW_OVER
             if waiting_for_client:
@@ -329,7 +341,19 @@ class Proxy:
         except aiohttp.ClientError:
             await self._say(response, "engine_failed", "The engine broke off its answer.")
             return j.ENGINE_FAILED
+        finally:
+            self._watched.pop(limit, None)
         return j.OK if reader.finished and not reader.failed else j.ENGINE_FAILED
+
+    async def watch(self) -> None:
+        """End the streams whose time is over: one look at all of them costs less than a timer for every chunk."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = loop.time()
+            for limit, deadline in self._watched.items():
+                if deadline.at <= now:
+                    limit.reschedule(now)
 
     async def _say(self, response: web.StreamResponse, code: str, message: str) -> None:
         """End a stream with an error that OpenAI's clients raise."""

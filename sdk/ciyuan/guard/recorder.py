@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ciyuan.guard.journal import Journal, Slot, event_of
-from ciyuan.guard.manifests import Manifests
 from ciyuan.meter import Meter
 from ciyuan.spool import SpoolError
 
@@ -29,12 +28,9 @@ class Recorder:
     `problem` says why events cannot be kept; while it does, nothing more should be served.
     """
 
-    def __init__(
-        self, journal: Journal, meter: Meter, manifests: Manifests, on_event: Callable[[dict[str, Any]], None]
-    ) -> None:
-        self._journal, self._meter, self._manifests, self._on_event = journal, meter, manifests, on_event
+    def __init__(self, journal: Journal, meter: Meter, on_event: Callable[[dict[str, Any]], None]) -> None:
+        self._journal, self._meter, self._on_event = journal, meter, on_event
         self._ended: list[Slot] = []
-        self._noted: set[str] = set()
         self._more = asyncio.Event()
         self._stopping = False
         self.problem: str | None = None
@@ -76,11 +72,7 @@ class Recorder:
     def _keep(self, slots: Iterable[Slot]) -> int:
         slots = list(slots)
         events = [event for slot in slots if (event := event_of(slot)) is not None]
-        # First which events there are, then the events: what a kill in between leaves is made again with the same ids.
-        self._manifests.add(event for event in events if event["id"] not in self._noted)
-        self._noted = {event["id"] for event in events}
         self._meter.add_many([_with_time(event) for event in events])
-        self._noted.clear()
         for slot in slots:
             slot.free()
         for event in events:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -15,15 +18,15 @@ from aiohttp import web
 from ciyuan.errors import CiyuanError
 from ciyuan.guard.access import PublishedKeys
 from ciyuan.guard.engine import EngineClient
-from ciyuan.guard.exchange import fetch_keys, keys_transport, load_terms, meter_http, read_signing_key
+from ciyuan.guard.exchange import fetch_keys, keys_transport, load_terms
 from ciyuan.guard.figures import Figures
 from ciyuan.guard.journal import Journal
-from ciyuan.guard.manifests import Manifests
 from ciyuan.guard.proxy import Proxy
 from ciyuan.guard.rates import Allowances
 from ciyuan.guard.recorder import Recorder
 from ciyuan.guard.settings import GuardSettings
 from ciyuan.meter import Meter
+from ciyuan.signing import Signer
 
 log = logging.getLogger("ciyuan.guard")
 TICK_SECONDS = 1.0
@@ -41,8 +44,8 @@ class _Silent(logging.LoggerAdapter[logging.Logger]):
 class RunningGuard:
     """:param url: where it serves. :param status_url: where its figures are."""
 
-    def __init__(self, proxy: Proxy, meter: Meter, manifests: Manifests) -> None:
-        self.proxy, self.meter, self.manifests = proxy, meter, manifests
+    def __init__(self, proxy: Proxy, meter: Meter, refusals: Path) -> None:
+        self.proxy, self.meter, self._refusals = proxy, meter, refusals
         self.url = self.status_url = ""
 
     def figures(self) -> str:
@@ -75,23 +78,22 @@ class RunningGuard:
     def _on_disk(self, refused: dict[str, int], now: float) -> None:
         self.proxy.journal.flush()
         self.proxy.allowances.save(now)
-        self.manifests.refused(refused, int(now * 1000))
-        self.manifests.close_due(int(now * 1000))
+        if refused:
+            row = {"at": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"), "refused": refused}
+            with self._refusals.open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 @asynccontextmanager
-async def serving(
-    settings: GuardSettings, *, now: Callable[[], float] = time.time, http: Any = None
-) -> AsyncIterator[RunningGuard]:
+async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.time) -> AsyncIterator[RunningGuard]:
     """
     Serve until the block is left; then answers that are on their way are cut off and metered to where they were.
 
-    :param http: the meter's way to the exchange, for tests.
     :raises CiyuanError: for settings that cannot be, or an exchange that is away at the first start.
     """
     folder = settings.folder
     folder.mkdir(parents=True, exist_ok=True)
-    key = read_signing_key(settings.signing_key)
+    signer = Signer.read(settings.signing_key) if settings.signing_key else None
     terms = await asyncio.to_thread(load_terms, settings.grade, url=settings.url, kept=folder / "terms.json")
     count = None
     if settings.tokenizer:
@@ -102,21 +104,24 @@ async def serving(
     keys = PublishedKeys(partial(fetch_keys, transport), folder / "keys.json")
     meter = Meter(
         source=settings.source, spool=folder / "spool", url=settings.url, api_key=settings.meter_key,
-        max_spool_bytes=settings.max_spool_bytes, http=http or meter_http(settings.url, settings.meter_key, key),
+        max_spool_bytes=settings.max_spool_bytes, signer=signer,
     )  # fmt: skip
-    manifests = Manifests(folder / "manifests", source=settings.source, deployment=settings.deployment, key=key)
     figures, engine = Figures(), EngineClient(settings)
     journal = Journal(folder / "journal", slots=settings.most_streams)
-    recorder = Recorder(journal, meter, manifests, figures.metered)
+    recorder = Recorder(journal, meter, figures.metered)
     if recovered := recorder.recover():
         log.warning("%d requests of a guard that was killed are metered to where they were", recovered)
     proxy = Proxy(
         settings, terms=terms, keys=keys, engine=engine, journal=journal, recorder=recorder, figures=figures, now=now,
         count=count, allowances=Allowances(folder / "used.json", beyond_quantity=settings.beyond_quantity),
     )  # fmt: skip
-    guard = RunningGuard(proxy, meter, manifests)
+    guard = RunningGuard(proxy, meter, folder / "refusals.ndjson")
     await guard.tick()
-    tasks = [asyncio.create_task(recorder.run()), asyncio.create_task(_ticking(guard))]
+    tasks = [
+        asyncio.create_task(recorder.run()),
+        asyncio.create_task(_ticking(guard)),
+        asyncio.create_task(proxy.watch()),
+    ]
     runners = [
         web.AppRunner(app, access_log=None, handler_cancellation=True, logger=_Silent(log), shutdown_timeout=0.5)
         for app in (_app(guard), _status_app(guard))
@@ -133,7 +138,8 @@ async def serving(
                 await proxy.settle()
         recorder.stop()
         await tasks[0]
-        tasks[1].cancel()
+        for task in tasks[1:]:
+            task.cancel()
         await guard.tick()
         await engine.close()
         await transport.close()

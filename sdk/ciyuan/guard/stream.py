@@ -67,6 +67,10 @@ class StreamReader:
         if start < 6 and not event.startswith(b"data:"):
             return event  # a comment that keeps the connection open
         payload = event[start:].strip()
+        if self.text is None and (at := payload.rfind(_LAST_USAGE)) > 0 and payload[-2:] == b"}}":
+            quick = self._quickly(event, payload, at)
+            if quick is not None:
+                return quick
         if payload == b"[DONE]":
             self.finished = True
             return event
@@ -85,6 +89,27 @@ class StreamReader:
         if _USAGE not in payload or "usage" not in body:
             return event
         return self._with_usage(event, payload, body, bool(choices))
+
+    def _quickly(self, event: bytes, payload: bytes, at: int) -> bytes | None:
+        """
+        A chunk whose last member is its usage, as engines write it, without reading the rest; None for any other.
+
+        What follows the mark is a whole object only if it is the outermost last member: inside a text the mark's
+        quotation marks would be escaped, and deeper down more brackets would follow.
+        """
+        if b'"error"' in payload or b'"choices":[]' in payload:
+            return None
+        try:
+            usage = json.loads(payload[at + len(_LAST_USAGE) : -1])
+        except ValueError:
+            return None
+        self._read(usage, last=False)
+        if self.reported is None:  # not believed: then every piece of text has to be counted
+            return None
+        if not self.pieces and self.reported.outputs:
+            self.pieces = 1
+            self._on_text()
+        return event if self._asked.wants_continuous else b"data: " + payload[:at] + b"}\n\n"
 
     def _look(self, choice: Any) -> None:
         if not isinstance(choice, dict):
