@@ -117,6 +117,8 @@ CHANNEL_LAYERS = {
     },
 }
 CELERY_BROKER_URL = broker_url(REDIS_URL, 0)
+ARCHIVE_DIR = env.folder("CIYUAN_ARCHIVE", VAR_DIR / "archive")
+ARCHIVE_AFTER_DAYS = env.integer("CIYUAN_ARCHIVE_AFTER_DAYS", 90, least=9)  # days of usage events in the database
 REQUESTS_PER_MINUTE = env.integer("CIYUAN_REQUESTS_PER_MINUTE", 600_000, least=6)  # of one organization, all keys
 MATCHING_WORKERS = env.integer("CIYUAN_MATCHING_WORKERS", 2, least=1)  # queues matching.0 … matching.N-1
 HEARTBEAT_FILE = env.text("CIYUAN_HEARTBEAT_FILE", "")  # touched by beat and by each worker that takes a heartbeat

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
@@ -10,7 +12,9 @@ from core.audit import Check, Finding
 from core.money import work_cost_micro
 from core.periods import Period
 from metering_ingest import delivery_audit
-from metering_ingest.actions.recount import provider_meters, recount
+from metering_ingest.actions.recount import key_at, provider_meters, recount
+from metering_ingest.archive_files import file_digest
+from metering_ingest.archived import bring_back, events_between, folder, is_archived, start_of
 from metering_ingest.domain.classes import (
     CACHED,
     CODES,
@@ -22,7 +26,7 @@ from metering_ingest.domain.classes import (
     REASONING,
     REQUESTS,
 )
-from metering_ingest.models import ContractSettlement
+from metering_ingest.models import ArchivedPart, ContractSettlement
 from metering_ingest.rerating import settlements_rate_the_same
 
 _ROLLUP_IS_EVENTS = f"""
@@ -32,8 +36,9 @@ _ROLLUP_IS_EVENTS = f"""
                 / 3600000) * 3600) AS hour,
             e.requests, e.input_tokens, e.cached_tokens, e.output_tokens, e.reasoning_tokens,
             e.input_micro_st, e.cached_micro_st, e.output_micro_st
-        FROM usage_event e
+        FROM {{events}} e
         WHERE NOT EXISTS (SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
+            AND e.event_key >= %(first)s AND e.event_key < %(last)s
     ), lines AS (
         SELECT meter_id, contract_id, deployment_id, hour, length_band, c.code, c.quantity, c.work
         FROM counted, LATERAL (VALUES
@@ -51,12 +56,15 @@ _ROLLUP_IS_EVENTS = f"""
     ), expected AS (
         SELECT meter_id, contract_id, deployment_id, hour, length_band, code AS token_class,
             sum(quantity)::bigint AS quantity, sum(work)::bigint AS work_micro_st, count(*) AS events
-        FROM lines GROUP BY 1, 2, 3, 4, 5, 6
+        FROM lines WHERE (hour AT TIME ZONE 'UTC')::date <> ALL(%(without)s) GROUP BY 1, 2, 3, 4, 5, 6
+    ), rolled AS (
+        SELECT * FROM usage_rollup
+        WHERE hour >= %(since)s AND hour < %(until)s AND (hour AT TIME ZONE 'UTC')::date <> ALL(%(without)s)
     )
     SELECT coalesce(e.meter_id, r.meter_id), coalesce(e.contract_id, r.contract_id), coalesce(e.hour, r.hour),
         coalesce(e.token_class, r.token_class), coalesce(e.quantity, 0), coalesce(e.work_micro_st, 0),
         coalesce(e.events, 0), coalesce(r.quantity, 0), coalesce(r.work_micro_st, 0), coalesce(r.events, 0)
-    FROM expected e FULL JOIN usage_rollup r
+    FROM expected e FULL JOIN rolled r
         USING (meter_id, contract_id, deployment_id, hour, length_band, token_class)
     WHERE (coalesce(e.quantity, 0), coalesce(e.work_micro_st, 0), coalesce(e.events, 0))
         <> (coalesce(r.quantity, 0), coalesce(r.work_micro_st, 0), coalesce(r.events, 0))
@@ -73,7 +81,21 @@ def _rows(sql: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...
 def rollups_are_events() -> Iterator[Finding]:
     """Each row of the rollup is the sum of the events that count, and none is missing."""
     names = {"names": list(CODES), "codes": list(CODES.values())}
-    for meter, contract, hour, code, *sums in _rows(_ROLLUP_IS_EVENTS, names):
+    archived = list(ArchivedPart.objects.order_by("day").values_list("day", flat=True).distinct())
+    everything = {
+        "first": UUID(int=0), "last": UUID(int=2**128 - 1), "since": datetime(1, 1, 2, tzinfo=UTC),
+        "until": datetime(9999, 1, 1, tzinfo=UTC), "without": archived,
+    }  # fmt: skip
+    yield from _rollup_findings(_ROLLUP_IS_EVENTS.format(events="usage_event"), names | everything)
+    for day in archived:  # one at a time: brought back, counted, and let go of
+        since, until = start_of(day), start_of(day) + timedelta(days=1)
+        span = {"first": key_at(since), "last": key_at(until), "since": since, "until": until, "without": []}
+        events = events_between(span["first"], span["last"])  # type: ignore[arg-type]
+        yield from _rollup_findings(_ROLLUP_IS_EVENTS.format(events=events), names | span)
+
+
+def _rollup_findings(sql: str, values: dict[str, Any]) -> Iterator[Finding]:
+    for meter, contract, hour, code, *sums in _rows(sql, values):
         yield Finding(
             "rollups-are-events",
             f"meter {meter} contract {contract} {hour:%Y-%m-%dT%H}Z {NAMES.get(code, code)}",
@@ -82,31 +104,43 @@ def rollups_are_events() -> Iterator[Finding]:
         )
 
 
+_TAGGED = """
+    SELECT e.meter_id, t.key, t.value, sum(e.requests)::bigint,
+        sum(e.input_micro_st + e.cached_micro_st + e.output_micro_st)::bigint
+    FROM {events} e, jsonb_each_text(e.details -> 'tags') t
+    WHERE e.details ? 'tags' AND NOT EXISTS (
+        SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
+    GROUP BY 1, 2, 3
+"""
+_TAGS_ROLLED_UP = """
+    SELECT meter_id, tag, value, coalesce(sum(quantity) FILTER (WHERE token_class = 1), 0)::bigint,
+        sum(work_micro_st)::bigint
+    FROM usage_tag_rollup GROUP BY 1, 2, 3
+"""
+
+
 def tag_rollups_are_events() -> Iterator[Finding]:
     """The requests and work of each tag's value are those of the events that count and carry it."""
-    for meter, tag, value, *sums in _rows("""
-        WITH expected AS (
-            SELECT e.meter_id, t.key AS tag, t.value, sum(e.requests)::bigint AS requests,
-                sum(e.input_micro_st + e.cached_micro_st + e.output_micro_st)::bigint AS work
-            FROM usage_event e, jsonb_each_text(e.details -> 'tags') t
-            WHERE e.details ? 'tags' AND NOT EXISTS (
-                SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
-            GROUP BY 1, 2, 3
-        ), found AS (
-            SELECT meter_id, tag, value, coalesce(sum(quantity) FILTER (WHERE token_class = 1), 0)::bigint AS requests,
-                sum(work_micro_st)::bigint AS work
-            FROM usage_tag_rollup GROUP BY 1, 2, 3
-        )
-        SELECT coalesce(e.meter_id, f.meter_id), coalesce(e.tag, f.tag), coalesce(e.value, f.value),
-            coalesce(e.requests, 0), coalesce(e.work, 0), coalesce(f.requests, 0), coalesce(f.work, 0)
-        FROM expected e FULL JOIN found f USING (meter_id, tag, value)
-        WHERE (coalesce(e.requests, 0), coalesce(e.work, 0)) <> (coalesce(f.requests, 0), coalesce(f.work, 0))
-        ORDER BY 1, 2, 3 LIMIT 100
-    """):
-        yield Finding(
-            "tag-rollups-are-events", f"meter {meter} {tag}={value}", f"{sums[0]} requests, {sums[1]} micro-ST",
-            f"{sums[2]} requests, {sums[3]} micro-ST",
-        )  # fmt: skip
+    expected: dict[tuple[int, str, str], tuple[int, int]] = {}
+
+    def add(table: str) -> None:
+        for *name, requests, work in _rows(_TAGGED.format(events=table)):
+            before = expected.get(tuple(name), (0, 0))
+            expected[tuple(name)] = (before[0] + requests, before[1] + work)
+
+    add("usage_event")
+    for part in ArchivedPart.objects.order_by("day", "number"):
+        bring_back([part], UUID(int=0), UUID(int=2**128 - 1))
+        add("archived_usage")
+    found = {(meter, tag, value): tuple(sums) for meter, tag, value, *sums in _rows(_TAGS_ROLLED_UP)}
+    for name in sorted(expected.keys() | found.keys()):
+        wanted, got = expected.get(name, (0, 0)), found.get(name, (0, 0))
+        if wanted != got:
+            meter, tag, value = name
+            yield Finding(
+                "tag-rollups-are-events", f"meter {meter} {tag}={value}",
+                f"{wanted[0]} requests, {wanted[1]} micro-ST", f"{got[0]} requests, {got[1]} micro-ST",
+            )  # fmt: skip
 
 
 def voids_have_their_events() -> Iterator[Finding]:
@@ -115,7 +149,18 @@ def voids_have_their_events() -> Iterator[Finding]:
         SELECT v.meter_id, v.event_key FROM usage_void v
         WHERE NOT EXISTS (SELECT FROM usage_event e WHERE e.event_key = v.event_key AND e.meter_id = v.meter_id)
     """):
-        yield Finding("voids-have-their-events", f"meter {meter} {key}", "an event", "none")
+        if not is_archived(meter, key.bytes):
+            yield Finding("voids-have-their-events", f"meter {meter} {key}", "an event", "none")
+
+
+def archives_are_whole() -> Iterator[Finding]:
+    """Each archived part's files are there, as they were written."""
+    for part in ArchivedPart.objects.order_by("day", "number"):
+        for name, digest in ((part.parquet, part.parquet_digest), (part.identities, part.identities_digest)):
+            path = folder() / name
+            found = file_digest(path) if path.exists() else "no file"
+            if found != digest:
+                yield Finding("archives-are-whole", name, digest, found)
 
 
 def settlements_are_usage() -> Iterator[Finding]:
@@ -236,6 +281,7 @@ CHECKS: list[Check] = [
     *delivery_audit.CHECKS,
     ("rollups are events", rollups_are_events),
     ("tag rollups are events", tag_rollups_are_events),
+    ("archives are whole", archives_are_whole),
     ("voids have their events", voids_have_their_events),
     ("settlements are usage", settlements_are_usage),
     ("settlements are charged", settlements_are_charged),

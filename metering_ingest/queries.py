@@ -11,6 +11,7 @@ from core.money import MICRO_PER_TOKEN, cost_micro, share_micro
 from exchange.domain.replacement import PENALTY_THOUSANDTHS
 from exchange.models import DeliveryContract, Market
 from identity.access import Actor
+from metering_ingest.archived import events_between
 from metering_ingest.domain.event_key import first_key, milliseconds
 from metering_ingest.domain.pipeline import PENDING_CODE
 from metering_ingest.models import (
@@ -93,17 +94,18 @@ def metered_requests(contract: DeliveryContract, request_ids: Collection[str]) -
     """Return how many of these request ids the provider's meters have on record for a spot contract's window."""
     assert contract.window_start is not None and contract.window_end is not None
     meters = Meter.objects.filter(organization=contract.provider_id, role=Meter.Role.PROVIDER)
+    first, last = (UUID(bytes=first_key(milliseconds(at))) for at in (contract.window_start, contract.window_end))
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT count(DISTINCT e.id) FROM usage_event e
+            f"""
+            SELECT count(DISTINCT e.id) FROM {events_between(first, last)} e
             WHERE e.event_key >= %s AND e.event_key < %s AND e.meter_id = ANY(%s) AND e.contract_id = %s
                 AND e.id = ANY(%s)
                 AND NOT EXISTS (SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
             """,
             [
-                UUID(bytes=first_key(milliseconds(contract.window_start))),
-                UUID(bytes=first_key(milliseconds(contract.window_end))),
+                first,
+                last,
                 list(meters.values_list("pk", flat=True)),
                 contract.pk,
                 list(request_ids),

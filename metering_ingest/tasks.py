@@ -2,6 +2,7 @@
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.db import connection
 
 from core import clock
@@ -9,7 +10,7 @@ from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
 from metering_ingest import budget_queries, queries, reconciliation_queries
-from metering_ingest.actions import authorizations, budgets, finality, partitions, plausibility, settlement
+from metering_ingest.actions import archiving, authorizations, budgets, finality, partitions, plausibility, settlement
 from metering_ingest.actions.finality import NotFinalYet
 from metering_ingest.actions.manifests import check_hour
 from metering_ingest.actions.reconciliation import compare_period
@@ -90,6 +91,18 @@ def make_partitions() -> None:
     """Make the days ahead, so that no request waits for a table."""
     connection.ensure_connection()
     partitions.ensure_days(own_connection(), partitions.days_ahead(clock.now()))
+
+
+@shared_task(acks_late=True)
+def archive_usage() -> int:
+    """Move the oldest day that is old enough to the archive; one at a time, so that nothing else waits long."""
+    now = clock.now()
+    for day in archiving.archivable_days(older_than_days=settings.ARCHIVE_AFTER_DAYS, now=now)[:1]:
+        try:
+            return int(archiving.archive_day(day=day, now=now) is not None)
+        except archiving.ChangedMeanwhile:
+            log.info("events came in while a day was archived", day=str(day))
+    return 0
 
 
 @shared_task(acks_late=True)

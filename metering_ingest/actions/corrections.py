@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
+from metering_ingest.archived import archived_event
 from metering_ingest.domain.classes import CACHED, CODES, INPUT, INPUT_BYTES, OUTPUT, OUTPUT_BYTES, REASONING, REQUESTS
 from metering_ingest.domain.event_key import event_key, identity_digest, milliseconds, milliseconds_of
 from metering_ingest.domain.events import VOID, Event, Rejection
@@ -152,6 +153,7 @@ def void_event(
     :returns: None when there is no such event.
     """
     row = connection.execute(_VOIDED_ROW, [UUID(bytes=key), meter_id]).fetchone()
+    row = row or archived_event(connection, meter_id, key)
     if row is None:
         return None
     inserted = connection.execute(_VOID, [UUID(bytes=key), meter_id, reason, UUID(bytes=by_key), now]).rowcount

@@ -18,6 +18,7 @@ from billing.price_book_queries import list_book_at
 from core.periods import Period
 from exchange.models import DeliveryContract
 from metering_ingest.actions.recount import key_at
+from metering_ingest.archived import events_between
 from metering_ingest.domain.classes import COLUMN_CLASSES, NAMES
 from metering_ingest.domain.list_usage import NEVER_CHARGED, WITHOUT_FORMULA, Cell, ListPrices
 from metering_ingest.domain.settlement import DeploymentUsage, Lot
@@ -33,11 +34,11 @@ _CELLS = f"""
         sum(e.requests)::bigint, sum(e.input_tokens)::bigint, sum(e.cached_tokens)::bigint,
         sum(e.output_tokens)::bigint, sum(e.reasoning_tokens)::bigint,
         sum(e.input_micro_st)::bigint, sum(e.cached_micro_st)::bigint, sum(e.output_micro_st)::bigint
-    FROM usage_event e WHERE {_COUNTING} GROUP BY 1, 2, 3, 4
+    FROM {{events}} e WHERE {_COUNTING} GROUP BY 1, 2, 3, 4
 """
 _RARE_CELLS = f"""
     SELECT e.contract_id, e.deployment_id, {_HOUR}, e.length_band, c.key, sum(c.value::bigint)::bigint
-    FROM usage_event e, jsonb_each_text(e.details -> 'classes') c
+    FROM {{events}} e, jsonb_each_text(e.details -> 'classes') c
     WHERE e.details ? 'classes' AND {_COUNTING} GROUP BY 1, 2, 3, 4, 5
 """
 _ROLLED_UP = """
@@ -115,7 +116,8 @@ def counted_cells(contract_ids: Sequence[int], meters: Sequence[int], period: Pe
     }  # fmt: skip
     found: list[tuple[int, Cell]] = []
     with connection.cursor() as cursor:
-        cursor.execute(_CELLS, values)
+        events = events_between(key_at(period.start), key_at(period.end))
+        cursor.execute(_CELLS.format(events=events), values)
         for contract, deployment, hour, band, *counts in cursor.fetchall():
             _, fresh, cached, output, reasoning, fresh_work, cached_work, output_work = counts
             amounts = zip(
@@ -127,7 +129,7 @@ def counted_cells(contract_ids: Sequence[int], meters: Sequence[int], period: Pe
                 for name, tokens, work in amounts
                 if tokens or work
             ]
-        cursor.execute(_RARE_CELLS, values)
+        cursor.execute(_RARE_CELLS.format(events=events), values)
         found += [
             (contract, Cell(deployment, name, _iso(hour), band, tokens, 0))
             for contract, deployment, hour, band, name, tokens in cursor.fetchall()

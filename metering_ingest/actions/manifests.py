@@ -158,7 +158,7 @@ def _received(meter_id: int, hour: datetime, expected: Mapping[str, Mapping[str,
     those of its manifests, as they mostly are, all has arrived. Only otherwise the hour's events are counted: one
     source's surplus must not hide what another lacks.
     """
-    values = {
+    values: dict[str, Any] = {
         "meter": meter_id,
         "hour": hour,
         "first": UUID(bytes=first_key(milliseconds(hour))),

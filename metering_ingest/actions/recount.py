@@ -12,8 +12,9 @@ from uuid import UUID
 from django.db import connection
 
 from core.periods import Period
-from metering_ingest.actions.corrections import void_event
+from metering_ingest.actions.corrections import Voided, void_event
 from metering_ingest.actions.store import INGEST_LOCK, add_to_rollup, add_to_tag_rollup, mark_late
+from metering_ingest.archived import events_between
 from metering_ingest.domain.classes import COLUMN_CLASSES
 from metering_ingest.domain.event_key import first_key, milliseconds, milliseconds_of
 from metering_ingest.domain.pipeline import HOUR_MS
@@ -27,7 +28,7 @@ _TOTALS = """
         sum(e.input_micro_st + e.cached_micro_st + e.output_micro_st)::bigint,
         sum(e.requests)::bigint, sum(e.input_tokens)::bigint, sum(e.cached_tokens)::bigint,
         sum(e.output_tokens)::bigint, sum(e.reasoning_tokens)::bigint
-    FROM usage_event e
+    FROM {events} e
     WHERE e.event_key >= %(first)s AND e.event_key < %(last)s AND e.meter_id = ANY(%(meters)s)
         AND e.contract_id = ANY(%(contracts)s)
         AND NOT EXISTS (SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
@@ -35,7 +36,7 @@ _TOTALS = """
 """
 _RARE_CLASSES = """
     SELECT e.contract_id, e.deployment_id, c.key, sum(c.value::bigint)::bigint
-    FROM usage_event e, jsonb_each_text(e.details -> 'classes') c
+    FROM {events} e, jsonb_each_text(e.details -> 'classes') c
     WHERE e.event_key >= %(first)s AND e.event_key < %(last)s AND e.meter_id = ANY(%(meters)s)
         AND e.contract_id = ANY(%(contracts)s) AND e.details ? 'classes'
         AND NOT EXISTS (SELECT FROM usage_void v WHERE v.event_key = e.event_key AND v.meter_id = e.meter_id)
@@ -95,12 +96,13 @@ def recount(contract_ids: Sequence[int], meter_ids: Sequence[int], period: Perio
         "contracts": list(contract_ids),
     }
     with connection.cursor() as cursor:
-        cursor.execute(_TOTALS, values)
+        events = events_between(values["first"], values["last"])
+        cursor.execute(_TOTALS.format(events=events), values)
         found = [
             Usage(contract, deployment, work, {n: c for n, c in zip(COLUMN_CLASSES, counts, strict=True) if c})
             for contract, deployment, work, *counts in cursor.fetchall()
         ]
-        cursor.execute(_RARE_CLASSES, values)
+        cursor.execute(_RARE_CLASSES.format(events=events), values)
         rare = cursor.fetchall()
     by_pair = {(usage.contract_id, usage.deployment_id): usage for usage in found}
     for contract, deployment, name, count in rare:
@@ -108,10 +110,13 @@ def recount(contract_ids: Sequence[int], meter_ids: Sequence[int], period: Perio
     return found
 
 
-def void_repeats(meter_ids: Sequence[int], period: Period, *, now: datetime, around: timedelta = LOOK_AROUND) -> int:
+def void_repeats(
+    meter_ids: Sequence[int], period: Period, *, now: datetime, around: timedelta | None = LOOK_AROUND
+) -> int:
     """
     Void events of a period whose (source, id) is stored at another time too, except the one received first.
 
+    :param around: how far from the period is looked; None: everywhere.
     :returns: how many were voided. Contracts that lose usage by it are marked to be settled again.
     """
     with connection.cursor() as cursor:
@@ -121,17 +126,25 @@ def void_repeats(meter_ids: Sequence[int], period: Period, *, now: datetime, aro
                 "first": key_at(period.start),
                 "last": key_at(period.end),
                 "meters": list(meter_ids),
-                "around_first": key_at(period.start - around),
-                "around_last": key_at(period.end + around),
+                "around_first": UUID(int=0) if around is None else key_at(period.start - around),
+                "around_last": UUID(int=2**128 - 1) if around is None else key_at(period.end + around),
             },
         )
         repeats = cursor.fetchall()
         raw = connection.connection
         for meter_id, key, stands in repeats:
             done = void_event(raw, meter_id, key.bytes, reason="duplicate", by_key=stands.bytes, now=now)
-            if done is not None and done.rollup:
-                add_to_rollup(raw, meter_id, done.rollup)
-                add_to_tag_rollup(raw, meter_id, done.tags)
-                if done.contract_id:
-                    mark_late(raw, [(done.contract_id, milliseconds_of(key.bytes) // HOUR_MS)], now)
+            add_voided(meter_id, key.bytes, done, now=now)
     return len(repeats)
+
+
+def add_voided(meter_id: int, key: bytes, done: Voided | None, *, now: datetime) -> int:
+    """Lower the rollups by what an event had added, and have its contract settled again. Returns 1 if it counted."""
+    if done is None or not done.rollup:
+        return 0
+    raw = connection.connection
+    add_to_rollup(raw, meter_id, done.rollup)
+    add_to_tag_rollup(raw, meter_id, done.tags)
+    if done.contract_id:
+        mark_late(raw, [(done.contract_id, milliseconds_of(key) // HOUR_MS)], now)
+    return 1

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 from psycopg import pq
@@ -21,6 +22,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolati
 from core.ids import new_id
 from metering_ingest.actions.corrections import CorrectionRefused, correct, times_of_untimed
 from metering_ingest.actions.partitions import ensure_days, partition_name
+from metering_ingest.archived import CONTENT, contents_of_archived
 from metering_ingest.domain.event_key import milliseconds
 from metering_ingest.domain.events import AMEND, VOID, Decoded, Event, Rejection
 from metering_ingest.domain.pipeline import MeterFacts, Prepared, RouteBook, conflict, prepare
@@ -126,8 +128,12 @@ def ingest(
                         events, meter=meter, route_book=route_book, now_ms=milliseconds(now), times_ms=times
                     )
                     ensure_days(connection, batch.days)
+                archived = contents_of_archived(
+                    connection, meter.meter_id, batch.key_bytes(), batch.days, now_ms=milliseconds(now)
+                ) if batch.days else {}
                 return _store(
-                    connection, batch, events, rejections, corrections, known_new=known_new, commit=ours, clock=clock
+                    connection, batch, events, rejections, corrections, archived=archived, known_new=known_new,
+                    commit=ours, clock=clock,
                 )  # fmt: skip
         except UniqueViolation:
             known_new = False
@@ -147,7 +153,7 @@ def ingest(
 
 def _store(
     connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
-    corrections: Sequence[int], *, known_new: bool, commit: bool, clock: Clock,
+    corrections: Sequence[int], *, archived: dict[bytes, bytes], known_new: bool, commit: bool, clock: Clock,
 ) -> list[Result]:  # fmt: skip
     # Read with the lock held: a settlement that did not wait for this transaction has a later clock than this.
     now = clock()
@@ -156,10 +162,10 @@ def _store(
     new: list[int] | None = None
     if len(batch):
         chunks = copy_rows(batch, received_us=round(now.timestamp() * 1e6))
-        if known_new:
+        if known_new and not archived:
             _copy(connection, _table(batch.days), chunks)
         else:
-            new, conflicts = _stage(connection, batch, chunks, events, results)
+            new, conflicts = _stage(connection, batch, chunks, events, results, archived)
             refused += conflicts
     added = rollup(batch, new)
     tagged = tag_rollup(batch, new)
@@ -235,20 +241,30 @@ def _stage(
     chunks: Iterable[bytes],
     events: Sequence[Event | None],
     results: list[Result],
+    archived: dict[bytes, bytes],
 ) -> tuple[list[int], list[Rejection]]:
-    """Put in what is new; return its rows, and the conflicts among the rest. The others are duplicates."""
+    """
+    Put in what is new; return its rows, and the conflicts among the rest. The others are duplicates.
+
+    :param archived: the content digests of those that lie in the archive, by key.
+    """
     table = _table(batch.days)
     connection.execute(_MAKE_STAGE, prepare=False)
     _copy(connection, "usage_stage", chunks)
     new: list[int] = []
+    keys = batch.key_bytes()
+    in_archive = _take_archived_out(connection, archived) if archived else {}
+    there = [row for row, key in enumerate(keys) if key not in in_archive]
     same = _same_content(connection, table)
     if None in same:
         inserted = {row[0].bytes for row in connection.execute(_INSERT_NEW.format(table=table).encode())}
-        new = [row for row, key in enumerate(batch.key_bytes()) if key in inserted]
+        new = [row for row in there if keys[row] in inserted]
         if len(new) < same.count(None):  # another transaction was first with some
             same = _same_content(connection, table)
     fresh, conflicts = set(new), []
-    for row, alike in enumerate(same):
+    found = dict(zip(there, same, strict=True))
+    found |= {row: in_archive[key] for row, key in enumerate(keys) if key in in_archive}
+    for row, alike in sorted(found.items()):
         if row in fresh:
             continue
         place = batch.index[row]
@@ -259,6 +275,15 @@ def _stage(
             assert event is not None
             conflicts.append(conflict(place, event))
     return new, conflicts
+
+
+def _take_archived_out(connection: Connection, archived: dict[bytes, bytes]) -> dict[bytes, bool]:
+    """Take staged rows away that are archived; return by key whether each has the same content as there."""
+    keys = [UUID(bytes=key) for key in sorted(archived)]
+    staged = connection.execute(
+        f"DELETE FROM usage_stage WHERE event_key = ANY(%s) RETURNING event_key, {CONTENT}", [keys]
+    )
+    return {key.bytes: bytes(content) == archived[key.bytes] for key, content in staged}
 
 
 def _same_content(connection: Connection, table: str) -> list[bool | None]:

@@ -21,7 +21,7 @@ from metering_ingest.signatures import SignatureMissing, check_signature, given_
 
 
 class ManifestIn(serializers.Serializer[Any]):
-    source = serializers.CharField(max_length=256, help_text="The log's name, as in its events.")
+    source = serializers.CharField(max_length=256, help_text="The log's name, as in its events.")  # type: ignore[assignment]
     log = serializers.CharField(max_length=64, help_text="Names the spool that was counted; several are added up.")
     hour = serializers.DateTimeField(help_text="Beginning of the hour, in UTC; it must be over.")
     revision = serializers.IntegerField(min_value=1, help_text="A higher one replaces what was sent before.")
@@ -33,7 +33,7 @@ class ManifestIn(serializers.Serializer[Any]):
 
 class GapOut(serializers.Serializer[Any]):
     meter = serializers.IntegerField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     hour = serializers.DateTimeField()
     token_class = serializers.CharField(help_text="A class, or “events” for their number.")
     expected = serializers.IntegerField(help_text="What the meter says it has recorded.")
@@ -46,7 +46,7 @@ class GapOut(serializers.Serializer[Any]):
 
 class ManifestOut(serializers.Serializer[Any]):
     meter = serializers.IntegerField()
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     log = serializers.CharField()
     hour = serializers.DateTimeField()
     revision = serializers.IntegerField()

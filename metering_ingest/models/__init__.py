@@ -1,5 +1,6 @@
 """Meters, the usage they report, and what was settled from it."""
 
+from metering_ingest.models.archive import ArchivedPart
 from metering_ingest.models.budgets import Authorization, AuthorizationHold, Budget, BudgetAlert, BudgetWindow
 from metering_ingest.models.claims import Claim, ClaimedRequest, ClaimRuling
 from metering_ingest.models.manifests import UsageGap, UsageManifest
@@ -24,6 +25,7 @@ from metering_ingest.models.usage import (
 )
 
 __all__ = [
+    "ArchivedPart",
     "Authorization",
     "AuthorizationHold",
     "Budget",
