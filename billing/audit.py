@@ -13,6 +13,7 @@ from billing.payment_audit import (
     stripe_payments_are_deposits,
 )
 from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
+from billing.tax_audit import tax_invoices_are_their_documents
 from core.audit import Check, Finding
 from core.money import format_yuan, work_cost_micro
 
@@ -187,12 +188,16 @@ def invoices_are_charges_and_rounding() -> Iterator[Finding]:
 def every_charge_has_its_document() -> Iterator[Finding]:
     """On each side that it shows on, a charge stands on one document or waits for it: never both, never neither."""
     for charge, side, documents in _rows("""
-        SELECT c.source_key || ' r' || c.revision, s.side, count(ic.id) + count(w.id)
+        SELECT c.source_key || ' r' || c.revision, s.side, count(ic.charge_id) + count(w.id)
         FROM billing_charge c JOIN (VALUES ('buyer'), ('provider')) AS s (side)
             ON s.side = 'provider' OR c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default')
-        LEFT JOIN billing_invoicecharge ic ON ic.charge_id = c.id AND ic.side = s.side
+        LEFT JOIN (
+            SELECT t.charge_id, t.side FROM billing_invoicecharge t JOIN billing_invoiceline l ON l.id = t.line_id
+            WHERE NOT EXISTS (SELECT FROM billing_invoicestate x
+                              WHERE x.invoice_id = l.invoice_id AND x.state = 'withdrawn')
+        ) ic ON ic.charge_id = c.id AND ic.side = s.side
         LEFT JOIN billing_waitingcharge w ON w.charge_id = c.id AND w.side = s.side
-        GROUP BY c.id, s.side HAVING count(ic.id) + count(w.id) <> 1
+        GROUP BY c.id, s.side HAVING count(ic.charge_id) + count(w.id) <> 1
     """):
         yield Finding("every-charge-has-its-document", f"{charge} ({side})", "1", str(documents))
 
@@ -224,6 +229,7 @@ CHECKS: list[Check] = [
     ("bank-lines-are-booked", bank_lines_are_booked),
     ("payouts-are-transfers", payouts_are_transfers),
     ("stripe-payments-are-deposits", stripe_payments_are_deposits),
+    ("tax-invoices-are-their-documents", tax_invoices_are_their_documents),
     ("the-journal-is-sealed", the_journal_is_sealed),
     ("day-balances-are-transfers", day_balances_are_transfers),
 ]

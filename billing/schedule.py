@@ -9,6 +9,9 @@ BEAT: dict[str, dict[str, Any]] = {
     "seal-journal": {"task": "billing.tasks.seal_journal", "schedule": timedelta(minutes=5)},
     "book-bank-lines": {"task": "billing.tasks.book_bank_lines", "schedule": timedelta(seconds=2)},
     "pay-providers": {"task": "billing.tasks.pay_providers", "schedule": timedelta(hours=6)},
+    "request-monthly-tax-invoices": {
+        "task": "billing.tasks.request_monthly_tax_invoices", "schedule": timedelta(hours=1)
+    },
     "talk-with-stripe": {"task": "billing.tasks.talk_with_stripe", "schedule": timedelta(seconds=5)},
     "reconcile-stripe": {"task": "billing.tasks.reconcile_stripe", "schedule": timedelta(minutes=10)},
 }

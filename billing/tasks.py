@@ -7,14 +7,17 @@ from functools import partial
 from celery import shared_task
 from django.db import DatabaseError
 
-from billing import journal_queries, payout_queries, queries, stripe_sweeps
+from billing import journal_queries, payout_queries, queries, stripe_sweeps, tax_queries
 from billing.actions.banking import book_line
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
 from billing.actions.payouts import PayoutRefused, request_payout
 from billing.actions.sweep import sweep_market
+from billing.actions.tax_invoices import request_monthly
 from billing.stripe_door import StripeUnavailable
 from core import clock
+from core.errors import Problem
+from core.periods import shanghai_date, shanghai_month
 from core.transactions import durable
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,20 @@ def pay_providers() -> int:
             durable(partial(request_payout, organization_id=organization_id, by="schedule", now=clock.now()))
             requested += 1
     return requested
+
+
+@shared_task
+def request_monthly_tax_invoices() -> int:
+    """Ask for the tax invoices of the months that are over, for whoever wants them monthly."""
+    now = clock.now()
+    before = shanghai_month(shanghai_date(now)).start
+    asked = 0
+    for title in tax_queries.monthly_titles():
+        try:
+            asked += len(durable(partial(request_monthly, title=title, before=before, now=now)))
+        except Problem as problem:
+            log.warning("tax invoices of organization %s were not asked for: %s", title.organization_id, problem.detail)
+    return asked
 
 
 @shared_task

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import views
+from billing import tax_urls, views
 from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts, price_books, stripe
 from core.api.converters import DayConverter
 
@@ -64,6 +64,7 @@ api_urlpatterns = [
     *documents("invoices", "buyer"),
     path("invoices/<int:invoice_id>.xml", files.DocumentUbl.as_view(side="buyer")),
     *documents("statements", "provider"),
+    *tax_urls.api_urlpatterns,
 ]
 
 urlpatterns = [

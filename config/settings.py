@@ -131,6 +131,8 @@ WEBHOOK_NETWORKS = env.networks("CIYUAN_WEBHOOK_NETWORKS", "" if PRODUCTION else
 PAYOUT_MINIMUM_MICRO = env.integer("CIYUAN_PAYOUT_MINIMUM_YUAN", 100) * 1_000_000
 PAYOUT_APPROVAL_ABOVE_MICRO = env.integer("CIYUAN_PAYOUT_APPROVAL_ABOVE_YUAN", 50_000) * 1_000_000
 PAYOUT_NEEDS_TAX_INVOICE = env.flag("CIYUAN_PAYOUT_NEEDS_TAX_INVOICE", True)
+# The tax classification of what is sold, as it stands on tax invoices (数电发票).
+TAX_CODE = env.text("CIYUAN_TAX_CODE", "3040203000000000000")
 # Where buyers pay to by bank transfer, as they are told.
 BANK_ACCOUNT = {
     "holder": env.text("CIYUAN_BANK_HOLDER", ""),
@@ -338,6 +340,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "OrganizationKindEnum": "identity.models.Organization.Kind",
         "DocumentKindEnum": "billing.models.Invoice.Kind",
+        "TaxInvoiceKindEnum": "billing.models.TaxInvoiceKind",
+        "TaxInvoiceStateEnum": "billing.models.TaxInvoice.State",
+        "DocumentStateEnum": "billing.models.InvoiceState.State",
     },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }

@@ -14,6 +14,7 @@ from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, Di
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
 from tests.billing.payments import given_payments
+from tests.billing.taxes import given_tax_invoice
 from tests.given import (
     NOW,
     Api,
@@ -135,6 +136,7 @@ def owned():
             organization=buyer, kind="checkout", amount_micro=10**7, created_at=NOW
         ).pk,
         **given_payments(buyer, seller),
+        **given_tax_invoice(buyer),
         "webhook_id": delivery.endpoint_id,
         "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,

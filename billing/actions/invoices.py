@@ -7,8 +7,13 @@ Charges that revise ones already documented go on a credit or debit note that po
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db.models import Count
 
 from billing.actions import ledger
+from billing.actions.red_invoices import await_red_invoice
+from billing.actions.withdrawals import lock_documents
 from billing.domain.accounts import available, payable, receivable, revenue, rounding
 from billing.domain.cycles import Batch, Cycle, batch_of
 from billing.domain.documents import Document, Item, draw_up
@@ -75,6 +80,7 @@ def issue_invoices(*, organization_id: int, now: datetime) -> list[Invoice]:
     taken, drafts = _drafts(waiting, Cycle(billed.cycle), now)
     if not drafts:
         return []
+    lock_documents(sorted({draft.refers_to_id for draft in drafts if draft.refers_to_id}))
     numbers = _numbers(drafts, now)
     owes = receivable(organization_id)
     balances = ledger.lock_accounts([
@@ -93,6 +99,8 @@ def issue_invoices(*, organization_id: int, now: datetime) -> list[Invoice]:
             owed_micro -= due_micro
         issued.append(_insert(draft, number, billed, parties, due_micro, now))
     WaitingCharge.objects.filter(pk__in=taken).delete()
+    for note in issued:
+        await_red_invoice(note=note, now=now)
     emit_all([_issued(invoice) for invoice in issued], now=now)
     ledger.post_all(postings, now=now)
     return issued
@@ -130,8 +138,11 @@ def _documented(waiting: Iterable[WaitingCharge]) -> dict[tuple[str, str], int]:
     """Return on which document each corrected charge's first revision stands, by side and source key."""
     keys = {row.charge.refers_to or row.charge.source_key for row in waiting if row.charge.revision}
     rows = InvoiceCharge.objects.filter(charge__source_key__in=keys, charge__revision=0).values_list(
-        "side", "charge__source_key", "line__invoice_id")
-    return {(side, key): invoice_id for side, key, invoice_id in rows}
+        "side", "charge__source_key", "line__invoice_id").order_by("withdrawn")  # the last one holds
+    documented = {(side, key): invoice_id for side, key, invoice_id in rows}
+    withdrawn = set(InvoiceState.objects.filter(
+        invoice__in=documented.values(), state=InvoiceState.State.WITHDRAWN).values_list("invoice_id", flat=True))
+    return {place: invoice_id for place, invoice_id in documented.items() if invoice_id not in withdrawn}
 
 
 def _kind(side: str, refers_to_id: int | None, document: Document) -> Invoice.Kind:
@@ -200,13 +211,21 @@ def _insert(
         InvoiceTax(invoice=invoice, section=tax.section, vat_thousandths=tax.vat_thousandths,
                    gross_micro=tax.gross_micro, net_micro=tax.net_micro, tax_micro=tax.tax_micro)
         for tax in document.taxes])
+    before = _withdrawn_before(draft)
     InvoiceCharge.objects.bulk_create([
-        InvoiceCharge(charge_id=charge_id, side=draft.side, line=row)
+        InvoiceCharge(charge_id=charge_id, side=draft.side, line=row, withdrawn=before.get(charge_id, 0))
         for row, line in zip(lines, document.lines, strict=True) for charge_id in line.charge_ids], batch_size=5_000)
     states = [InvoiceState.State.OPEN] if due_micro or draft.side == "provider" else [
         InvoiceState.State.OPEN, InvoiceState.State.PAID]
     InvoiceState.objects.bulk_create([InvoiceState(invoice=invoice, state=state, at=now) for state in states])
     return invoice
+
+
+def _withdrawn_before(draft: Draft) -> dict[UUID, int]:
+    """Return how many withdrawn documents took a charge before; most were taken by none."""
+    ids = [charge_id for line in draft.document.lines for charge_id in line.charge_ids]
+    taken = InvoiceCharge.objects.filter(charge__in=ids, side=draft.side).order_by().values("charge_id")
+    return dict(taken.annotate(times=Count("pk")).values_list("charge_id", "times"))
 
 
 def party(organization: Organization) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def focus_rows(organization_id: int, issued: Period) -> Iterator[dict[str, str]]
     documents = Invoice.objects.filter(
         organization_id=organization_id, side="buyer", issued_at__gte=issued.start, issued_at__lt=issued.end
     )
+    documents = documents.exclude(states__state="withdrawn")  # its charges stand on another document
     for invoice in documents.order_by("pk").iterator(chunk_size=500):
         document = FocusDocument(
             number=invoice.number,

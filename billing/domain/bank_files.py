@@ -116,7 +116,7 @@ def read_statement(text: str) -> tuple[list[StatementLine], list[BadLine]]:
     """
     lines: list[StatementLine] = []
     bad: list[BadLine] = []
-    for number, row in _rows(text, HEADINGS, needed=("reference", "booked_at")):
+    for number, row in rows_of(text, HEADINGS, needed=("reference", "booked_at")):
         try:
             lines.append(_statement_line(row))
         except (BadAmount, ValueError) as error:
@@ -132,7 +132,7 @@ def read_results(text: str) -> tuple[list[PayoutResult], list[BadLine]]:
     """
     results: list[PayoutResult] = []
     bad: list[BadLine] = []
-    for number, row in _rows(text, RESULT_HEADINGS, needed=("reference", "amount", "result")):
+    for number, row in rows_of(text, RESULT_HEADINGS, needed=("reference", "amount", "result")):
         try:
             result = row["result"].lower()
             if result not in PAID | FAILED:
@@ -157,9 +157,14 @@ def batch_file(rows: Iterable[tuple[str, str, str, str, int]]) -> str:
     return "\ufeff" + out.getvalue()
 
 
-def _rows(
+def rows_of(
     text: str, headings: Mapping[str, Sequence[str]], *, needed: Sequence[str]
 ) -> Iterable[tuple[int, dict[str, str]]]:
+    """
+    Yield the lines below a file's heading, with their numbers, by our names of the columns.
+
+    :raises BadFile: no text, no CSV, no heading with the columns `needed`, or too many lines.
+    """
     if "\x00" in text:
         raise BadFile("The file is not text.")
     try:

@@ -26,6 +26,15 @@ from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
 from billing.models.price_books import PriceBook, PriceBookVersion
 from billing.models.stripe import StripeCustomer, StripeEvent, StripePayment
+from billing.models.tax_invoices import (
+    InvoiceTitle,
+    RedInvoice,
+    TaxExport,
+    TaxInvoice,
+    TaxInvoiceDocument,
+    TaxInvoiceKind,
+    TaxInvoiceLine,
+)
 
 __all__ = [
     "Account",
@@ -46,6 +55,7 @@ __all__ = [
     "InvoicePayment",
     "InvoiceState",
     "InvoiceTax",
+    "InvoiceTitle",
     "JournalKey",
     "Payout",
     "PayoutApproval",
@@ -53,11 +63,17 @@ __all__ = [
     "PayoutStatement",
     "PriceBook",
     "PriceBookVersion",
+    "RedInvoice",
     "SettledScope",
     "StripeCustomer",
     "StripeEvent",
     "StripePayment",
     "SupplierInvoice",
+    "TaxExport",
+    "TaxInvoice",
+    "TaxInvoiceDocument",
+    "TaxInvoiceKind",
+    "TaxInvoiceLine",
     "Transfer",
     "WaitingCharge",
 ]

@@ -110,15 +110,16 @@ class InvoiceTax(models.Model):
 
 
 class InvoiceCharge(models.Model):
-    """Which line took a charge: each charge stands on one line per side, once."""
+    """Which line took a charge: each stands on one line per side; on another only after that document's withdrawal."""
 
     charge = models.ForeignKey(Charge, on_delete=models.PROTECT, related_name="invoiced")
     side = models.CharField(max_length=8, choices=SIDES)
     line = models.ForeignKey(InvoiceLine, on_delete=models.PROTECT, related_name="charges")
+    withdrawn = models.PositiveSmallIntegerField(default=0, help_text="How many withdrawn documents took it before.")
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["charge", "side"], name="charge_invoiced_once_per_side"),
+            models.UniqueConstraint(fields=["charge", "side", "withdrawn"], name="charge_invoiced_once_per_side"),
         ]
 
     def __str__(self) -> str:

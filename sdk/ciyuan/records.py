@@ -857,6 +857,55 @@ class BankLine(Record):
     payout: int | None
 
 
+class InvoiceTitle(Record):
+    id: int
+    organization: int
+    name: str
+    tax_number: str
+    bank_name: str
+    bank_account: str
+    monthly_kind: str
+    removed_at: datetime | None
+
+
+class RedInvoice(Record):
+    id: int
+    reference: str
+    tax_invoice: int
+    corrects: str | None
+    note: str | None
+    reason: str
+    total: Decimal
+    tax: Decimal
+    number: str | None
+
+
+class TaxInvoice(Record):
+    id: int
+    reference: str
+    organization: int
+    kind: str
+    state: str
+    net: Decimal
+    tax: Decimal
+    total: Decimal
+    remark: str
+    requested_at: datetime
+    number: str | None
+    issued_on: str | None
+    refusal: str
+    files: list[str]
+    invoices: list[str]
+    reds: list[RedInvoice]
+
+
+class TaxExport(Record):
+    id: int
+    created_at: datetime
+    tax_invoices: int
+    reds: int
+
+
 class Payout(Record):
     id: int
     reference: str

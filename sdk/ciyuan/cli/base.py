@@ -205,6 +205,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         payments,
         quotes,
         safeguards,
+        taxes,
         token,
         trading,
         verify,

@@ -21,10 +21,10 @@ from ciyuan.cli.base import (
 )
 
 _limit_option = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Most rows.")
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-def _text(path: Path) -> str:
+def text_of_file(path: Path) -> str:
     """A bank's file: UTF-8, or GB 18030 as Chinese banks write it."""
     content = path.read_bytes()
     try:
@@ -76,12 +76,12 @@ def verify_account(account: int, idempotency_key: str | None, as_json: bool) -> 
 
 
 @bank.command("import")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @key_option
 @json_option
 def import_(file: Path, idempotency_key: str | None, as_json: bool) -> None:
     """Import a bank statement (operator). The same file again changes nothing."""
-    done = open_client().bank.import_statement(_text(file), name=file.name, idempotency_key=idempotency_key)
+    done = open_client().bank.import_statement(text_of_file(file), name=file.name, idempotency_key=idempotency_key)
     show_one(done, as_json=as_json)
 
 
@@ -200,9 +200,9 @@ def batch(output: Path | None, idempotency_key: str | None) -> None:
 
 
 @payout.command("results")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @key_option
 @json_option
 def results(file: Path, idempotency_key: str | None, as_json: bool) -> None:
     """Import what the bank says of payouts (operator)."""
-    show_one(open_client().payouts.import_results(_text(file), idempotency_key=idempotency_key), as_json=as_json)
+    show_one(open_client().payouts.import_results(text_of_file(file), idempotency_key=idempotency_key), as_json=as_json)

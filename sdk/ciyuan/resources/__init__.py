@@ -15,6 +15,7 @@ from ciyuan.resources.payments import Bank, CardPayments, Payouts
 from ciyuan.resources.quotes import Quotes
 from ciyuan.resources.safeguards import Controls, Leases, Limits
 from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
+from ciyuan.resources.taxes import TaxInvoices
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
 from ciyuan.resources.webhooks import Webhooks
@@ -24,6 +25,6 @@ __all__ = [
     "CardPayments", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits", "Discrepancies",
     "Events", "Exclusions", "Exports", "Grades", "Invoices", "Keys", "Leases", "Limits", "Manifests", "Markets",
     "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Quotes", "Reservations",
-    "Shortfalls", "Side", "Statements", "Trades", "UsageQueries", "Webhooks", "block_body", "decimal_text",
-    "order_body", "time_text",
+    "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries", "Webhooks", "block_body",
+    "decimal_text", "order_body", "time_text",
 ]  # fmt: skip
