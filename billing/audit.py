@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.dispute_audit import disputes_and_dues_add_up
 from billing.document_audit import documents_are_drawn_up_again
 from billing.payment_audit import (
     bank_lines_are_booked,
@@ -190,7 +191,8 @@ def every_charge_has_its_document() -> Iterator[Finding]:
     for charge, side, documents in _rows("""
         SELECT c.source_key || ' r' || c.revision, s.side, count(ic.charge_id) + count(w.id)
         FROM billing_charge c JOIN (VALUES ('buyer'), ('provider')) AS s (side)
-            ON s.side = 'provider' OR c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default')
+            ON CASE s.side WHEN 'provider' THEN c.kind <> 'allowance'
+               ELSE c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default') END
         LEFT JOIN (
             SELECT t.charge_id, t.side FROM billing_invoicecharge t JOIN billing_invoiceline l ON l.id = t.line_id
             WHERE NOT EXISTS (SELECT FROM billing_invoicestate x
@@ -230,6 +232,7 @@ CHECKS: list[Check] = [
     ("payouts-are-transfers", payouts_are_transfers),
     ("stripe-payments-are-deposits", stripe_payments_are_deposits),
     ("tax-invoices-are-their-documents", tax_invoices_are_their_documents),
+    ("disputes-and-dues-add-up", disputes_and_dues_add_up),
     ("the-journal-is-sealed", the_journal_is_sealed),
     ("day-balances-are-transfers", day_balances_are_transfers),
 ]

@@ -13,6 +13,7 @@ from billing.models import (
     Account,
     BillingProfile,
     Charge,
+    Dispute,
     Invoice,
     InvoicePayment,
     InvoiceState,
@@ -130,6 +131,7 @@ def organizations_waiting() -> list[int]:
 class _Shown(TypedDict):
     state: str
     paid_micro: int
+    disputed_micro: int
 
 
 if TYPE_CHECKING:
@@ -139,12 +141,21 @@ else:
 
 
 def invoices_readable(organizations: "QuerySet[Organization]") -> "QuerySet[ShownInvoice]":
-    """Return these organizations' documents, each with its present `state` and what of it is `paid_micro`."""
+    """
+    Return these organizations' documents, each with its present `state`, what of its due is `paid_micro` (a credit that
+    settled it counts) and what of it is `disputed_micro`, which is not due while that lasts.
+    """
     last = InvoiceState.objects.filter(invoice=OuterRef("pk")).order_by("-id")
     paid = InvoicePayment.objects.filter(invoice=OuterRef("pk")).order_by().values("invoice").annotate(
         total=Sum("amount_micro"))
+    disputes = Dispute.objects.filter(invoice=OuterRef("pk")).order_by().values("invoice")
+    credited = disputes.annotate(total=Sum("settled_micro"))
+    held = disputes.filter(state=Dispute.State.OPEN).annotate(total=Sum("held_micro"))
     return Invoice.objects.filter(organization__in=organizations).annotate(
-        state=Subquery(last.values("state")[:1]), paid_micro=Coalesce(Subquery(paid.values("total")[:1]), 0))
+        state=Subquery(last.values("state")[:1]),
+        paid_micro=Coalesce(Subquery(paid.values("total")[:1]), 0)
+        + Coalesce(Subquery(credited.values("total")[:1]), 0),
+        disputed_micro=Coalesce(Subquery(held.values("total")[:1]), 0))
 
 
 def open_invoices(organization_id: int) -> "QuerySet[ShownInvoice]":
@@ -156,6 +167,11 @@ def open_invoices(organization_id: int) -> "QuerySet[ShownInvoice]":
 def open_due_micro(organization_id: int) -> int:
     """Return what is owed on an organization's open documents."""
     return sum(row.due_micro - row.paid_micro for row in open_invoices(organization_id))
+
+
+def open_disputed_micro(organization_id: int) -> int:
+    """Return what of an organization's debts is disputed, and so not due."""
+    return sum(row.disputed_micro for row in open_invoices(organization_id))
 
 
 def scopes_to_sweep() -> list[str]:

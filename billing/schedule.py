@@ -12,6 +12,7 @@ BEAT: dict[str, dict[str, Any]] = {
     "request-monthly-tax-invoices": {
         "task": "billing.tasks.request_monthly_tax_invoices", "schedule": timedelta(hours=1)
     },
+    "dun": {"task": "billing.tasks.dun", "schedule": timedelta(minutes=1)},
     "talk-with-stripe": {"task": "billing.tasks.talk_with_stripe", "schedule": timedelta(seconds=5)},
     "reconcile-stripe": {"task": "billing.tasks.reconcile_stripe", "schedule": timedelta(minutes=10)},
 }

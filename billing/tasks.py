@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
+from datetime import timedelta
 from functools import partial
 
 from celery import shared_task
+from django.conf import settings
 from django.db import DatabaseError
 
-from billing import journal_queries, payout_queries, queries, stripe_sweeps, tax_queries
+from billing import dunning_queries, journal_queries, payout_queries, queries, stripe_sweeps, tax_queries
 from billing.actions.banking import book_line
+from billing.actions.dunning import remind, settle_hold
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
 from billing.actions.payouts import PayoutRefused, request_payout
@@ -75,6 +78,21 @@ def pay_providers() -> int:
             durable(partial(request_payout, organization_id=organization_id, by="schedule", now=clock.now()))
             requested += 1
     return requested
+
+
+@shared_task
+def dun() -> int:
+    """Remind of what is due, and begin or end the holds of who is overdue too long."""
+    now = clock.now()
+    today = shanghai_date(now)
+    due_by = today - timedelta(days=min(settings.DUNNING_STEPS_DAYS, default=0))
+    reminded = 0
+    for invoice_id in dunning_queries.invoices_to_remind(due_by=due_by):
+        reminded += durable(partial(remind, invoice_id=invoice_id, now=now)) is not None
+    before = today - timedelta(days=settings.DUNNING_HOLD_AFTER_DAYS)
+    for organization_id in dunning_queries.holds_to_settle(due_before=before):
+        durable(partial(settle_hold, organization_id=organization_id, now=now))
+    return reminded
 
 
 @shared_task

@@ -1,7 +1,8 @@
-"""Addresses of tax invoices."""
+"""Addresses of tax invoices, disputes and what is due."""
 
 from django.urls import path
 
+from billing.api import disputes
 from billing.api import tax_invoices as api
 
 _ONE = "tax-invoices/<int:tax_invoice_id>"
@@ -22,4 +23,11 @@ api_urlpatterns = [
     path("tax-invoice-exports/<int:export_id>.xlsx", api.TaxExportFile.as_view()),
     path("tax-invoice-answers", api.TaxAnswers.as_view()),
     path("invoices/<int:invoice_id>/withdraw", api.InvoiceWithdraw.as_view()),
+    path("invoices/<int:invoice_id>/disputes", disputes.InvoiceDisputes.as_view()),
+    path("invoices/<int:invoice_id>/write-off", disputes.InvoiceWriteOff.as_view()),
+    path("disputes", disputes.Disputes.as_view()),
+    path("disputes/<int:dispute_id>", disputes.DisputeDetail.as_view()),
+    path("disputes/<int:dispute_id>/decide", disputes.DisputeDecide.as_view()),
+    path("disputes/<int:dispute_id>/withdraw", disputes.DisputeWithdraw.as_view()),
+    path("receivables", disputes.Receivables.as_view()),
 ]

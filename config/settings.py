@@ -131,6 +131,10 @@ WEBHOOK_NETWORKS = env.networks("CIYUAN_WEBHOOK_NETWORKS", "" if PRODUCTION else
 PAYOUT_MINIMUM_MICRO = env.integer("CIYUAN_PAYOUT_MINIMUM_YUAN", 100) * 1_000_000
 PAYOUT_APPROVAL_ABOVE_MICRO = env.integer("CIYUAN_PAYOUT_APPROVAL_ABOVE_YUAN", 50_000) * 1_000_000
 PAYOUT_NEEDS_TAX_INVOICE = env.flag("CIYUAN_PAYOUT_NEEDS_TAX_INVOICE", True)
+# Dunning: on which days after the due day (negative: before) one is reminded, and when new orders are refused.
+DUNNING_STEPS_DAYS = [int(day) for day in env.words("CIYUAN_DUNNING_STEPS_DAYS", "-3,0,1,7,14,30")]
+DUNNING_HOLD_AFTER_DAYS = env.integer("CIYUAN_DUNNING_HOLD_AFTER_DAYS", 14)
+DUNNING_HOLD_ABOVE_MICRO = env.integer("CIYUAN_DUNNING_HOLD_ABOVE_YUAN", 0) * 1_000_000
 # The tax classification of what is sold, as it stands on tax invoices (数电发票).
 TAX_CODE = env.text("CIYUAN_TAX_CODE", "3040203000000000000")
 # Where buyers pay to by bank transfer, as they are told.
@@ -342,6 +346,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "DocumentKindEnum": "billing.models.Invoice.Kind",
         "TaxInvoiceKindEnum": "billing.models.TaxInvoiceKind",
         "TaxInvoiceStateEnum": "billing.models.TaxInvoice.State",
+        "DisputeStateEnum": "billing.models.Dispute.State",
         "DocumentStateEnum": "billing.models.InvoiceState.State",
     },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],

@@ -108,6 +108,7 @@ class Guards:
 
     stops: frozenset[int | None]
     has_lease: bool
+    overdue: bool  # billing holds it for what it has owed too long
     limits: Limits | None
     rate_left: int
 
@@ -116,6 +117,7 @@ _GUARDS = """
 SELECT array(SELECT market_id FROM exchange_tradingstop WHERE organization_id = %(id)s AND ended_at IS NULL),
        EXISTS (SELECT FROM exchange_lease
                WHERE organization_id = %(id)s AND ended_at IS NULL AND expires_at > %(now)s),
+       EXISTS (SELECT FROM billing_paymenthold WHERE organization_id = %(id)s AND ended_at IS NULL),
        l.order_tokens, l.order_value_micro, l.price_distance_thousandths, l.orders_per_minute, l.position_tokens,
        r.level_millionths, r.at
 FROM (SELECT) AS one
@@ -131,14 +133,14 @@ def guards_of(organization_id: int, *, now: datetime) -> Guards:
     """Return what guards an organization's orders, by one read."""
     with connection.cursor() as cursor:
         cursor.execute(_GUARDS, {"id": organization_id, "now": now})
-        stops, has_lease, *limited, level, at = cursor.fetchone()
+        stops, has_lease, overdue, *limited, level, at = cursor.fetchone()
     limits: Limits | None = Limits(*limited)
     rate_left = 0
     if limits == NO_LIMITS:
         limits = None
     elif limits is not None and limits.orders_per_minute is not None:
         rate_left = refilled(level, since=at, now=now, per_minute=limits.orders_per_minute)
-    return Guards(frozenset(stops), has_lease, limits, rate_left)
+    return Guards(frozenset(stops), has_lease, overdue, limits, rate_left)
 
 
 def last_price_nano(terms: MarketTerms) -> int | None:

@@ -5,7 +5,7 @@ from django.db import transaction
 from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
-from billing.models import Invoice, StripePayment
+from billing.models import Dispute, Invoice, InvoiceLine, StripePayment
 from core.ids import new_id
 from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
@@ -137,6 +137,10 @@ def owned():
         ).pk,
         **given_payments(buyer, seller),
         **given_tax_invoice(buyer),
+        "dispute_id": Dispute.objects.create(
+            line=InvoiceLine.objects.filter(invoice__side="buyer").first(), invoice=Invoice.objects.get(side="buyer"),
+            amount_micro=10_000, held_micro=0, opened_at=NOW,
+        ).pk,
         "webhook_id": delivery.endpoint_id,
         "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,

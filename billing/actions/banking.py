@@ -257,7 +257,7 @@ def _earlier_payers(account: str) -> list[int]:
 def _payer(organization: Organization) -> Payer:
     profile = BillingProfile.objects.filter(organization=organization).first()
     names = (organization.name, organization.name_zh, profile.legal_name if profile else "")
-    owed = [row.due_micro - row.paid_micro for row in queries.open_invoices(organization.pk)]
+    owed = [row.due_micro - row.paid_micro - row.disputed_micro for row in queries.open_invoices(organization.pk)]
     accounts = BankLineBooking.objects.filter(
         organization=organization, state__in=[State.MATCHED, State.RESOLVED], deposit__isnull=False
     ).values_list("line__payer_account", flat=True)

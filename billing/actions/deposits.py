@@ -1,4 +1,4 @@
-"""Money received: it pays what the organization owes, and the rest is free to spend."""
+"""Money received: it pays what the organization owes and does not dispute, and the rest is free to spend."""
 
 from datetime import datetime
 
@@ -46,7 +46,8 @@ def record_deposit(
     if row is None:
         accounts = debit or bank(method), receivable(organization_id), available(organization_id)
         balances = ledger.lock_accounts(accounts)
-        debt = min(max(-balances[accounts[1]].posted_micro, 0), amount_micro)
+        owed = -balances[accounts[1]].posted_micro - queries.open_disputed_micro(organization_id)
+        debt = min(max(owed, 0), amount_micro)
         row = _insert(Deposit(
             organization_id=organization_id, amount_micro=amount_micro, method=method, reference=reference,
             settled_debt_micro=debt, received_at=now))
@@ -71,9 +72,11 @@ def _pay_documents(deposit: Deposit, now: datetime) -> None:
     """Note what a deposit paid of which open document, the oldest first. The locked account serialises this."""
     left = deposit.settled_debt_micro
     for invoice in queries.open_invoices(deposit.organization_id):
-        part = min(left, invoice.due_micro - invoice.paid_micro)
-        if part <= 0:
+        if left <= 0:
             break
+        part = min(left, invoice.due_micro - invoice.paid_micro - invoice.disputed_micro)
+        if part <= 0:  # all that is left of it is disputed
+            continue
         InvoicePayment.objects.create(invoice_id=invoice.pk, deposit=deposit, amount_micro=part, at=now)
         left -= part
         if part == invoice.due_micro - invoice.paid_micro:

@@ -52,7 +52,7 @@ def ask_payment(
         invoice = queries.open_invoices(organization_id).filter(pk=invoice_id).first()
         if invoice is None:
             raise PaymentNotFound("Nothing is owed on an invoice with that id.", field="invoice")
-        amount_micro = invoice.due_micro - invoice.paid_micro
+        amount_micro = invoice.due_micro - invoice.paid_micro - invoice.disputed_micro
     assert amount_micro is not None
     _check_amount(amount_micro, "amount")
     return StripePayment.objects.create(

@@ -50,6 +50,8 @@ def withdraw_invoice(*, invoice_id: int, reason: str, now: datetime, actor: Acto
         ("tax-invoice", TaxInvoiceDocument.objects.filter(invoice=invoice, counts=True).exists(),
          "A tax invoice exists for this invoice, or is asked for: correct it by a credit note."),
         ("paid", invoice.payments.exists(), "Payments stand on this invoice: correct it by a credit note."),
+        ("disputed", invoice.disputes.exclude(state="withdrawn").exists(),
+         "A dispute stands on this invoice: decide that."),
         ("noted", invoice.notes.exists(), "Notes correct this invoice: correct it by another note."),
         ("state", last.state not in (State.OPEN, State.PAID), f"The invoice is {last.get_state_display().lower()}."),
     ):  # fmt: skip

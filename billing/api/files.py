@@ -52,7 +52,7 @@ class DocumentJson(DocumentFile):
         ]
         response = Response(show_document(row) | {"charges": charges})
         response["Content-Disposition"] = f'attachment; filename="{row.number}.json"'
-        return tagged(request, response, f"{row.number} json {row.state} {row.paid_micro}")
+        return tagged(request, response, f"{row.number} json {row.state} {row.paid_micro} {row.disputed_micro}")
 
 
 class DocumentXlsx(DocumentFile):

@@ -71,7 +71,8 @@ class InvoiceOut(serializers.Serializer[Any]):
     charges = serializers.CharField(help_text="¥, the exact sum of the charges.")
     rounding = serializers.CharField(help_text="¥, total − charges.")
     due = YuanField(help_text="What of the total was owed at issue; the rest was paid from deposits.")
-    paid = YuanField(help_text="What of the due has been paid.")
+    paid = YuanField(help_text="What of the due has been paid, or settled by a credit.")
+    disputed = YuanField(help_text="What of it is disputed: not due until that is decided.")
 
 
 class InvoiceDetailOut(InvoiceOut):
@@ -94,7 +95,7 @@ def show_invoice(row: queries.ShownInvoice) -> dict[str, Any]:
         "currency": "CNY", "total": format_yuan(row.total_micro), "net": format_yuan(row.net_micro),
         "tax": format_yuan(row.tax_micro), "charges": format_yuan(row.exact_micro, places=6),
         "rounding": format_yuan(row.rounding_micro, places=6), "due": format_yuan(row.due_micro),
-        "paid": format_yuan(row.paid_micro),
+        "paid": format_yuan(row.paid_micro), "disputed": format_yuan(row.disputed_micro),
     }
 
 
@@ -182,7 +183,8 @@ class DocumentDetail(DocumentView):
     def get(self, request: Request, invoice_id: int) -> HttpResponseBase:
         """One document with its lines and taxes."""
         row = self.document(invoice_id)
-        return tagged(request, Response(show_document(row)), f"{row.number} {row.state} {row.paid_micro}")
+        now = f"{row.number} {row.state} {row.paid_micro} {row.disputed_micro}"
+        return tagged(request, Response(show_document(row)), now)
 
 
 class DocumentPdf(DocumentView):

@@ -26,6 +26,7 @@ class ChargeKind(StrEnum):
     OVERAGE = "overage"          # usage beyond the contract, at list price
     DISPUTED = "disputed"        # held back while the meters disagree: charged to nobody until a ruling
     LIST = "list"                # usage without contract, rated from a price book
+    ALLOWANCE = "allowance"      # what a decision on a dispute credits to the buyer; the operator bears it
     TRADING_DIFFERENCE = "trading_difference"  # what buying and reselling gave or took
     PENALTY = "penalty"          # for failing to deliver: the buyer gets it, the provider owes it
     COMPENSATION = "compensation"  # what the buyer's price exceeded the provider's by, where it was not delivered
@@ -46,12 +47,14 @@ class ChargeKind(StrEnum):
     @property
     def sides(self) -> tuple[str, ...]:
         """Whose documents show it: what lies between the operator and a provider is not the buyer's business."""
+        if self is ChargeKind.ALLOWANCE:
+            return ("buyer",)
         return ("provider",) if self in PROVIDER_ONLY else ("buyer", "provider")
 
 
 TAXED = frozenset({
     ChargeKind.USED, ChargeKind.UNUSED, ChargeKind.UNDELIVERED, ChargeKind.OVERAGE, ChargeKind.LIST,
-    ChargeKind.DISPUTED})
+    ChargeKind.DISPUTED, ChargeKind.ALLOWANCE})
 EXACT = frozenset({ChargeKind.USED, ChargeKind.OVERAGE})
 PROVIDER_ONLY = frozenset({
     ChargeKind.COMPENSATION, ChargeKind.REPLACEMENT, ChargeKind.FROM_BOND, ChargeKind.FROM_DEFAULT})

@@ -19,6 +19,7 @@ loss borne           bond of the seller, then the default account          payab
 penalty              payable of the provider                               available of the buyer
 compensation         payable of the provider                               escrow, which returns the buyer's price
 replacement          payable of the provider                               escrow, which pays the dearer seller
+allowance            revenue and the house's VAT                           receivable, then available, of the buyer
 ===================  ====================================================  =========================================
 """
 
@@ -42,7 +43,7 @@ from billing.domain.accounts import (
 )
 from billing.domain.losses import Cover
 from billing.domain.postings import Posting, Stage, transfer_id
-from core.money import round_half_up, share_micro
+from core.money import round_half_up, share_micro, vat_of_gross
 
 
 class FeeSplit(NamedTuple):
@@ -203,6 +204,25 @@ def pay_loss(*, key: str, kind: str, provider_id: int, to: AccountRef, amount_mi
         return [Posting(key, kind, Stage.POSTED, payable(provider_id), to, amount_micro)]
     debt = () if to.organization_id is None else (receivable(to.organization_id),)
     return [Posting(key, f"{kind}_back", Stage.POSTED, to, payable(provider_id), -amount_micro, fallbacks=debt)]
+
+
+def allow(
+    *, key: str, organization_id: int, credit_micro: int, settled_micro: int, vat_thousandths: int
+) -> list[Posting]:
+    """
+    Return how a buyer is credited what a decision allows: `settled_micro` of it settles what it owes, the rest is free.
+    The operator gives up revenue, and the VAT on it.
+    """
+    tax = vat_of_gross(credit_micro, vat_thousandths).tax_micro
+    owed_tax = min(tax, settled_micro)
+    parts = (
+        (f"{key}:vat:owed", vat(), receivable(organization_id), owed_tax),
+        (f"{key}:vat", vat(), available(organization_id), tax - owed_tax),
+        (f"{key}:owed", revenue(), receivable(organization_id), settled_micro - owed_tax),
+        (key, revenue(), available(organization_id), credit_micro - tax - (settled_micro - owed_tax)),
+    )
+    return [Posting(part_key, "allowance", Stage.POSTED, debit, credit, amount)
+            for part_key, debit, credit, amount in parts if amount]
 
 
 def sweep(*, key: str, scope: str, fee_micro: int, vat_micro: int, rounding_micro: int) -> list[Posting]:

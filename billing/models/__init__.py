@@ -12,6 +12,7 @@ from billing.models.banking import (
     SupplierInvoice,
 )
 from billing.models.charges import BillingProfile, Charge, SettledScope, WaitingCharge
+from billing.models.disputes import Dispute, PaymentHold, Reminder, WriteOff
 from billing.models.invoices import (
     DocumentSeries,
     Invoice,
@@ -48,6 +49,7 @@ __all__ = [
     "DayBalance",
     "DaySeal",
     "Deposit",
+    "Dispute",
     "DocumentSeries",
     "Invoice",
     "InvoiceCharge",
@@ -57,6 +59,7 @@ __all__ = [
     "InvoiceTax",
     "InvoiceTitle",
     "JournalKey",
+    "PaymentHold",
     "Payout",
     "PayoutApproval",
     "PayoutBatch",
@@ -64,6 +67,7 @@ __all__ = [
     "PriceBook",
     "PriceBookVersion",
     "RedInvoice",
+    "Reminder",
     "SettledScope",
     "StripeCustomer",
     "StripeEvent",
@@ -76,4 +80,5 @@ __all__ = [
     "TaxInvoiceLine",
     "Transfer",
     "WaitingCharge",
+    "WriteOff",
 ]

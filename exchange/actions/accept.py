@@ -275,6 +275,12 @@ class _Batch:
                 "trading-stopped",
                 "The operator has stopped this organization's trading; orders can be cancelled.",
             )
+        if self.guards.overdue:
+            raise Refusal(
+                "payment-overdue",
+                "Invoices of this organization are overdue: orders can be cancelled, and are taken again once it has"
+                " paid.",
+            )
         if limits is None:
             return
         check_rate(limits, self.rate_left)

@@ -857,6 +857,22 @@ class BankLine(Record):
     payout: int | None
 
 
+class Dispute(Record):
+    id: int
+    organization: int
+    invoice: int
+    invoice_number: str
+    line: int
+    state: str
+    amount: Decimal
+    held: Decimal
+    credit: Decimal
+    reason: str
+    decision: str
+    opened_at: datetime
+    decided_at: datetime | None
+
+
 class InvoiceTitle(Record):
     id: int
     organization: int

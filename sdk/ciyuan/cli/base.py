@@ -198,6 +198,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         budgets,
         delivery,
         discrepancies,
+        disputes,
         guard,
         market_data,
         metering,
