@@ -29,7 +29,7 @@ class DisputeIn(StrictSerializer):
     reason = serializers.CharField(max_length=500)
 
 
-class DecisionIn(StrictSerializer):
+class DisputeDecisionIn(StrictSerializer):
     credit = YuanField(allow_zero=True, help_text="¥, whole fen; 0 rejects the dispute.")
     decision = serializers.CharField(max_length=500, help_text="Why; the buyer reads it.")
 
@@ -168,10 +168,10 @@ class DisputeWithdraw(DisputeView):
 class DisputeDecide(OperatorView):
     scopes = {"POST": "read"}
 
-    @extend_schema(request=DecisionIn, responses=DisputeOut)
+    @extend_schema(request=DisputeDecisionIn, responses=DisputeOut)
     def post(self, request: Request, dispute_id: int) -> Response:
         """Credit (part of) a dispute by a credit note, or with 0 reject it."""
-        given = self.parse(DecisionIn)
+        given = self.parse(DisputeDecisionIn)
         return self.once(lambda: show_dispute(disputes.decide_dispute(
             dispute_id=dispute_id, credit_micro=given["credit"], decision=given["decision"],
             by=person(self.actor), now=self.now)), status=200)  # fmt: skip
