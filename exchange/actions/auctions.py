@@ -187,8 +187,11 @@ def _book(
 
 
 def _rows(side: Side, market: int) -> list[list[int | None]]:
-    rows = zip(side.ticks.tolist(), side.lots.tolist(), strict=True)
-    return [[None if tick == market else tick, lots] for tick, lots in rows]
+    """Return [tick or null, lots] of each order; those at any price stand first."""
+    rows: list[list[int | None]] = np.stack((side.ticks, side.lots), axis=1).tolist()
+    for place in np.flatnonzero(side.ticks == market).tolist():
+        rows[place][0] = None
+    return rows
 
 
 def _nano(tick: int | None, tick_nano: int) -> int | None:

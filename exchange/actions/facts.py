@@ -68,7 +68,7 @@ def _write(
         fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
     if entries:
-        frames.record(market, state, facts.trades, prev_sequence=market.last_sequence)
+        frames.record(market, state, facts, prev_sequence=market.last_sequence)
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)

@@ -8,27 +8,28 @@ and its numbers are the journal's.
 from array import array
 from collections.abc import Sequence
 
+import numpy as np
 from django.db import connection
 
 from core.live import publish_on_commit
 from core.money import LOT_TOKENS
 from exchange.actions.market_state import MarketState
-from exchange.domain.facts import ANNULMENT, TradeRow
-from exchange.domain.frames import Frame, Indicative, Statistics, TradeTick, Uncrossed, pack, pack_rows, unpack
+from exchange.domain.facts import ENOUGH_FOR_COLUMNS, Facts, PublicTrades
+from exchange.domain.frames import Frame, Indicative, Statistics, Uncrossed, pack, pack_rows, unpack
 from exchange.domain.orders import Phase
 from exchange.domain.public_book import whole
 from exchange.domain.resting import FILL, PHASE, UNCROSSED
 from exchange.domain.times import to_ns
 from exchange.domain.uncross import indicative
 from exchange.models import Market, MarketFrame
-from exchange.models.journal import NUMBER_MASK, entry_id, id_range
+from exchange.models.journal import NUMBER_BITS, NUMBER_MASK, entry_id, id_range
 
 BOOK_EVERY_ROWS, BOOK_EVERY_SHARE = 2_000, 2
 LARGEST_MESSAGE_BYTES = 200_000
 CALL = int(Phase.CALL)
 
 
-def record(market: Market, state: MarketState, all_trades: Sequence[TradeRow], *, prev_sequence: int) -> None:
+def record(market: Market, state: MarketState, facts: Facts, *, prev_sequence: int) -> None:
     """
     Write and announce what changed since `prev_sequence`. The market's lock is held, and its row not yet brought up.
 
@@ -36,28 +37,24 @@ def record(market: Market, state: MarketState, all_trades: Sequence[TradeRow], *
     """
     assert state.published is not None and state.last_at is not None
     events, state.events = state.events, []
-    book, tick = state.book, market.tick_nano
+    book = state.book
     rows, members = state.published.changes(book, events)
-    trades = [trade for trade in all_trades if trade.aggressor != ANNULMENT]
-    ticks: list[TradeTick] = []
-    for number, _, _, _, _, _, tokens, price_nano, _, aggressor in trades:
-        ticks.append((number & NUMBER_MASK, price_nano // tick, tokens // LOT_TOKENS, aggressor))
+    traded = facts.public_trades(market.tick_nano)
     before, follows = _before(state, market, prev_sequence)
-    state.statistics = before.after(ticks)
+    state.statistics = before.after(traded.ticks)
     phases, auction = [], None
-    fills = iter(trades)
+    fills: list[tuple[int, int]] = []
     for event, first, other, price, lots, detail in events:
         if event == FILL:
-            trade = next(fills)
-            members[trade.buyer_id].append(first)
-            members[trade.seller_id].append(other)
+            fills.append((first, other))
         elif event == PHASE:
             phases.append((first, detail))
         elif event == UNCROSSED:
             auction = Uncrossed(price, lots, detail)
+    _add_fills(members, fills, traded)
     frame = Frame(
-        prev_sequence, state.sequence, to_ns(state.last_at), book.phase, book.halted, rows, ticks, state.statistics,
-        phases, _indicative(market, state) if book.phase == CALL else None, auction,
+        prev_sequence, state.sequence, to_ns(state.last_at), book.phase, book.halted, rows, traded.ticks,
+        state.statistics, phases, _indicative(market, state) if book.phase == CALL else None, auction,
     )  # fmt: skip
     state.rows_since_book += len(rows)
     with_book = not follows or state.rows_since_book > max(BOOK_EVERY_ROWS, BOOK_EVERY_SHARE * len(book.orders))
@@ -72,8 +69,8 @@ def record(market: Market, state: MarketState, all_trades: Sequence[TradeRow], *
         content=content,
         book=pack_rows(whole(book)) if with_book else None,
     )
-    for trade in all_trades if len(all_trades) > len(trades) else ():
-        for member in (trade.buyer_id, trade.seller_id):
+    for mirror in facts.mirrors:
+        for member in (mirror.buyer_id, mirror.seller_id):
             members.setdefault(member, [])
     members.pop(0, None)  # what the system itself does has no owner
     _store_own(market, state, members)
@@ -81,6 +78,24 @@ def record(market: Market, state: MarketState, all_trades: Sequence[TradeRow], *
     publish_on_commit(f"market.{market.pk}", {"market": market.pk, "sequence": state.sequence, "frame": sent})
     for member in members:
         publish_on_commit(f"member.{member}", {"member": member, "market": market.pk, "sequence": state.sequence})
+
+
+def _add_fills(members: dict[int, list[int]], fills: Sequence[tuple[int, int]], traded: PublicTrades) -> None:
+    """Add the orders that traded to those of their owners; `fills` are (buy, sell) of each trade."""
+    if len(fills) != len(traded.ticks):
+        raise AssertionError(f"the book has made {len(fills)} fills, and {len(traded.ticks)} trades are to be stored")
+    if len(fills) < ENOUGH_FOR_COLUMNS:
+        for (buy, sell), buyer, seller in zip(fills, traded.buyers, traded.sellers, strict=True):
+            members[buyer].append(buy)
+            members[seller].append(sell)
+        return
+    orders = np.array(fills, np.int64).T.ravel()
+    owners = np.array([*traded.buyers, *traded.sellers], np.int64)
+    pairs = np.unique(owners << NUMBER_BITS | orders)
+    owners = pairs >> NUMBER_BITS
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    for owner, of_owner in zip(owners[starts].tolist(), np.split(pairs & NUMBER_MASK, starts[1:]), strict=True):
+        members[owner].extend(of_owner.tolist())
 
 
 def _before(state: MarketState, market: Market, prev_sequence: int) -> tuple[Statistics, bool]:

@@ -4,6 +4,7 @@ What each kind of command does to the book, but for the plain orders that `excha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
 
@@ -62,7 +63,7 @@ from exchange.domain.resting import (
     UNFILLED,
     WOULD_TAKE,
 )
-from exchange.domain.uncross import Cleared, decide, match_up, self_trades
+from exchange.domain.uncross import Cleared, Trade, decide, match_up, self_trades
 
 REQUESTED: Final = int(Reason.REQUESTED)
 UNCOMMON: Final = ~(STP | CANCEL_ON_DISCONNECT)  # flags that make an order other than plain
@@ -247,6 +248,21 @@ class Commands(Matching):
             for order in self._by_age():
                 self._end(order, int(Reason.GATE_CLOSURE), events, EXPIRED)
 
+    def _fill_pairs(self, trades: Iterable[Trade], price: int, events: list[EventRow]) -> None:
+        """Fill what an auction has paired. Plain orders, which are nearly all, go the short way."""
+        orders, neither = self.orders, int(o.Maker.NEITHER)
+        for buy, sell, lots in trades:
+            events.append((FILL, buy, sell, price, lots, neither))
+            for number in (buy, sell):
+                order = orders[number]
+                if order[EXTRA] is not None:
+                    self._fill(order, lots, events)
+                    continue
+                order[OPEN] -= lots
+                if not order[OPEN]:
+                    del orders[number]
+                    self.until_tidy -= 1
+
     def _uncross(self, command: Command, events: list[EventRow]) -> None:
         price, rare = command[4], command[9]
         if self.phase != CALL or self.halted:
@@ -272,10 +288,7 @@ class Commands(Matching):
             else:
                 events.append((REDUCED, number, order[OWNER], order[PRICE], lots, SELF_TRADE))
                 self._shrink(order, lots)
-        for buy, sell, lots in trades:
-            events.append((FILL, buy, sell, price, lots, int(o.Maker.NEITHER)))
-            self._fill(self.orders[buy], lots, events)
-            self._fill(self.orders[sell], lots, events)
+        self._fill_pairs(trades, price, events)
         if trades:
             self.last = self.reference = price
         for order in self._by_age():

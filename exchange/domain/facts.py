@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from billing.domain.accounts import AccountRef
 from billing.domain.bulk import Bulk, Ids, numbered_id, numbered_key
 from billing.domain.postings import Posting, Stage
+from core.money import LOT_TOKENS
 from exchange.domain.funding import Funding
 
 Integers = NDArray[np.int64]
 TRADE_PREFIX, TRADE_KIND = "trade:", "trade"
 ANNULMENT = 3  # the aggressor of a mirror trade
+NUMBER_MASK = 0xFFFF_FFFF  # of a trade's id: its number within the market
 ENOUGH_FOR_COLUMNS = 32  # below, arrays cost more than they save
 LARGEST_SUM = 2**62  # what the amounts of one bulk may add up to
 
@@ -136,6 +138,14 @@ class AuctionTrades:
         return map(TradeRow._make, zip(*columns, strict=False))
 
 
+class PublicTrades(NamedTuple):
+    """Trades in the order of their numbers: (number, price in ticks, lots, aggressor), buyer and seller of each."""
+
+    ticks: list[tuple[int, int, int, int]]
+    buyers: list[int]
+    sellers: list[int]
+
+
 @dataclass(slots=True)
 class Facts:
     """
@@ -164,6 +174,25 @@ class Facts:
             return self.single_trades
         of_auctions = (row for auction in self.auctions for row in auction.rows())
         return sorted([*self.single_trades, *self.mirrors, *of_auctions])
+
+    def public_trades(self, tick_nano: int) -> PublicTrades:
+        """Return the trades that the public is told of: all but mirrors."""
+        found = PublicTrades([], [], [])
+        if self.single_trades and self.auctions:
+            rows = [row for row in self.trades if row.aggressor != ANNULMENT]
+        else:
+            rows = self.single_trades
+            for auction in self.auctions:
+                count, price = len(auction), auction.price_nano // tick_nano
+                numbers, lots = auction.ids & NUMBER_MASK, auction.quantity_tokens // LOT_TOKENS
+                found.ticks.extend(zip(numbers.tolist(), [price] * count, lots.tolist(), [0] * count, strict=True))
+                found.buyers.extend(auction.members[auction.buyer].tolist())
+                found.sellers.extend(auction.members[auction.seller].tolist())
+        for number, _, buyer, seller, _, _, tokens, price_nano, _, aggressor in rows:
+            found.ticks.append((number & NUMBER_MASK, price_nano // tick_nano, tokens // LOT_TOKENS, aggressor))
+            found.buyers.append(buyer)
+            found.sellers.append(seller)
+        return found
 
 
 def pay_singles(facts: Facts, escrow: AccountRef, available: dict[int, AccountRef]) -> None:

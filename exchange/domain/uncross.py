@@ -77,6 +77,8 @@ def gathered(side: BookSide) -> Iterator[Order]:
 
 def self_trades(book: Matching) -> dict[int, int]:
     """Return the lots to take out of each order so that no control group can trade with itself."""
+    if _groups(book.bids).isdisjoint(_groups(book.asks)):
+        return {}
     best_buys, best_sells = _best_by_group(book.bids), _best_by_group(book.asks)
     crossing = {group for group, key in best_buys.items() if group in best_sells and best_sells[group] <= -key}
     if not crossing:
@@ -94,6 +96,11 @@ def self_trades(book: Matching) -> dict[int, int]:
         for one, order in zip(candidates, members, strict=True)
         if one.lots < order[OPEN]
     }
+
+
+def _groups(side: BookSide) -> set[int]:
+    """Return the control groups of one side."""
+    return {order[OWNER] if order[EXTRA] is None else group_of(order) for order in gathered(side)}
 
 
 def _best_by_group(side: BookSide) -> dict[int, int]:

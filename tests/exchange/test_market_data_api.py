@@ -224,7 +224,7 @@ def test_candles_agree_with_a_naive_aggregation(db, gaps, name, begin, length):
     for gap, price, lots in gaps:
         moment += timedelta(milliseconds=gap * 37)
         trades.append((moment, price * 100, lots * 1_000))
-    market = Market(pk=1_000_000, last_trade=len(trades))
+    market = Market(pk=1_000_000, last_trade=len(trades), call_opens_at=NOW)
     since = NOW + timedelta(milliseconds=begin * 41)
     until = since + timedelta(milliseconds=length * 101)
     with transaction.atomic():
