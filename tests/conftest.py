@@ -86,15 +86,6 @@ def _empty_cache() -> Iterator[None]:
         sys.modules["exchange.frame_queries"].forget_public_markets()
 
 
-@pytest.fixture
-def eager_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks run at once in this process, when they are sent."""
-    from config.celery import app
-
-    monkeypatch.setattr(app.conf, "task_always_eager", True)
-    monkeypatch.setattr(app.conf, "task_eager_propagates", True)
-
-
 def run_together(*calls: Any) -> list[Any]:
     """
     Run `calls` in threads released by one barrier, each with a database connection of its own.
