@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from core.api.paging import page
 from core.errors import Conflict, NotFound
+from core.money import format_price, format_yuan
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import access
@@ -16,6 +17,7 @@ from exchange.api import shapes
 from exchange.api.parameters import whole_number
 from exchange.models import DeliveryContract
 from identity.api.base import ApiView
+from providers.queries import list_price_nano
 
 
 class NothingToAccess(Conflict):
@@ -33,6 +35,7 @@ class EndpointOut(serializers.Serializer[Any]):
     endpoint = serializers.CharField()
     quantity = serializers.IntegerField()
     token = serializers.CharField()
+    list_price = serializers.CharField(allow_null=True, help_text="What a token beyond the contract costs.")
 
 
 class AccessOut(serializers.Serializer[Any]):
@@ -45,6 +48,7 @@ class AccessOut(serializers.Serializer[Any]):
     window_start = serializers.DateTimeField()
     window_end = serializers.DateTimeField()
     endpoints = EndpointOut(many=True, help_text="All of them, where several deployments serve the contract.")
+    allows_overage = serializers.CharField(help_text="¥ a month that the buyer allows beyond its contracts.")
 
 
 class DeliveryOut(serializers.Serializer[Any]):
@@ -64,6 +68,10 @@ class DeliveryOut(serializers.Serializer[Any]):
 
 
 DeliveryPage = shapes.page_of(DeliveryOut, "DeliveryPage")
+
+
+def _price(price_nano: int | None) -> str | None:
+    return None if price_nano is None else format_price(price_nano)
 
 
 class Contracts(ApiView):
@@ -124,6 +132,7 @@ class ContractAccess(ApiView):
                 "endpoint": place.deployment.endpoint,
                 "quantity": place.quantity_tokens,
                 "token": token,
+                "list_price": _price(list_price_nano(place.deployment_id, self.now)),
             }
             for place, token in zip(served, tokens, strict=True)
         ]
@@ -138,6 +147,7 @@ class ContractAccess(ApiView):
                 "window_start": row.window_start,
                 "window_end": row.window_end,
                 "endpoints": endpoints,
+                "allows_overage": format_yuan(row.buyer.allows_overage_micro),
             }
         )
 

@@ -393,6 +393,7 @@ class Endpoint(Record):
     endpoint: str
     quantity: int
     token: str
+    list_price: Decimal | None
 
 
 class Access(Record):
@@ -407,6 +408,8 @@ class Access(Record):
     window_start: datetime
     window_end: datetime
     endpoints: list[Endpoint]
+    #: What the buyer allows to be spent beyond its contracts, ¥ a month.
+    allows_overage: Decimal | None
 
 
 class Delivery(Record):

@@ -199,6 +199,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         delivery,
         discrepancies,
         disputes,
+        gateway,
         guard,
         market_data,
         metering,

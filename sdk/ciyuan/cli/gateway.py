@@ -1,0 +1,73 @@
+"""`ciyuan gateway`: one OpenAI-compatible address for all that one bought."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ciyuan.cli.base import DECIMAL, cli, fail
+
+
+@cli.command("gateway")
+@click.option(
+    "--folder", required=True, type=click.Path(path_type=Path), help="Where usage waits; of this gateway alone."
+)
+@click.option("--source", default="gateway-1", show_default=True, metavar="NAME", help="The name of its meter's log.")
+@click.option("--listen", default="127.0.0.1:8090", show_default=True, metavar="HOST:PORT", help="For its callers.")
+@click.option("--callers", type=click.Path(path_type=Path), metavar="FILE", help="Who may call (docs/DELIVERY.md).")
+@click.option("--overage", type=DECIMAL, metavar="YUAN", help="Most to spend beyond contracts; else what is allowed.")
+@click.option("--no-caps", is_flag=True, help="Do not ask the exchange's budgets before each call.")
+@click.option(
+    "--without-exchange", type=click.Choice(["serve", "refuse"]), default="serve", show_default=True,
+    help="What to do when budgets cannot be asked.",
+)  # fmt: skip
+@click.option("--first-token-timeout", default=30.0, show_default=True, help="Seconds until another provider is asked.")
+@click.option("--most-wait", default=10.0, show_default=True, help="Seconds that a call waits for rate.")
+@click.pass_context
+def gateway(
+    ctx: click.Context, /, listen: str, overage: Decimal | None, no_caps: bool, **options: Any
+) -> None:  # fmt: skip
+    """
+    Serve OpenAI's API from one's contracts: http://127.0.0.1:8090/v1.
+
+    CIYUAN_API_KEY holds a key that may trade and read, CIYUAN_METER_KEY that of a meter with role buyer; without the
+    latter nothing is reported.
+    """
+    try:
+        from ciyuan.gateway.serving import serving
+        from ciyuan.gateway.settings import GatewaySettings
+    except ModuleNotFoundError as error:
+        fail(f"{error.name} is not installed; pip install 'ciyuan[gateway]'")
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise click.BadParameter(f"{listen!r} is no HOST:PORT", param_hint="--listen")
+    if options["callers"] is None and host not in ("127.0.0.1", "localhost", "::1"):
+        raise click.UsageError("beyond this machine, --callers says who may call")
+    settings = GatewaySettings(
+        url=ctx.obj["url"], api_key=os.environ.get("CIYUAN_API_KEY"), meter_key=os.environ.get("CIYUAN_METER_KEY"),
+        host=host, port=int(port), overage_yuan=overage, ask_caps=not no_caps, **options,
+    )  # fmt: skip
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with serving(settings) as running:
+            click.echo(f"gateway at {running.url}/v1, its state at {running.url}/healthz")
+            await stop.wait()
+
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        asyncio.run(run())
+    else:
+        uvloop.run(run())
