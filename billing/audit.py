@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.credit_audit import bundle_liability_is_unexpired, credits_are_their_transfers
 from billing.dispute_audit import disputes_and_dues_add_up
 from billing.document_audit import documents_are_drawn_up_again
 from billing.payment_audit import (
@@ -227,6 +228,8 @@ CHECKS: list[Check] = [
     ("documents-are-drawn-up-again", documents_are_drawn_up_again),
     ("every-charge-has-its-document", every_charge_has_its_document),
     ("numbers-have-no-gaps", numbers_have_no_gaps),
+    ("credits-are-their-transfers", credits_are_their_transfers),
+    ("bundle-liability-is-unexpired", bundle_liability_is_unexpired),
     ("deposits-are-transfers", deposits_are_transfers),
     ("bank-lines-are-booked", bank_lines_are_booked),
     ("payouts-are-transfers", payouts_are_transfers),

@@ -9,8 +9,17 @@ from celery import shared_task
 from django.conf import settings
 from django.db import DatabaseError
 
-from billing import dunning_queries, journal_queries, payout_queries, queries, stripe_sweeps, tax_queries
+from billing import (
+    credit_queries,
+    dunning_queries,
+    journal_queries,
+    payout_queries,
+    queries,
+    stripe_sweeps,
+    tax_queries,
+)
 from billing.actions.banking import book_line
+from billing.actions.credits import expire
 from billing.actions.dunning import remind, settle_hold
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
@@ -43,6 +52,14 @@ def sweep_settled_markets() -> int:
     """Sweep what later revisions brought into the collecting accounts of markets that are settled."""
     scopes = queries.scopes_to_sweep()
     return sum(durable(partial(sweep_market, scope=scope, now=clock.now())) for scope in scopes)
+
+
+@shared_task
+def expire_credits() -> int:
+    """Take back what is left of bundles and gifts that have expired; return how many there were."""
+    now = clock.now()
+    rows = credit_queries.expired_credits(now)
+    return sum(durable(partial(expire, credit_id=row.pk, now=now)) > 0 for row in rows)
 
 
 @shared_task

@@ -3,7 +3,19 @@
 from django.urls import URLPattern, path, register_converter
 
 from billing import tax_urls, views
-from billing.api import banking, charges, exports, files, invoices, journal, ledger, payouts, price_books, stripe
+from billing.api import (
+    banking,
+    charges,
+    credits,
+    exports,
+    files,
+    invoices,
+    journal,
+    ledger,
+    payouts,
+    price_books,
+    stripe,
+)
 from core.api.converters import DayConverter
 
 register_converter(DayConverter, "isodate")
@@ -52,6 +64,10 @@ api_urlpatterns = [
     path("payout-results", payouts.PayoutResults.as_view()),
     path("statements/<int:invoice_id>/tax-invoices", payouts.StatementTaxInvoices.as_view()),
     path("charges", charges.Charges.as_view()),
+    path("bundle-offers", credits.BundleOffers.as_view()),
+    path("bundle-offers/<int:offer_id>", credits.BundleOfferDetail.as_view()),
+    path("bundles", credits.Bundles.as_view()),
+    path("gifts", credits.Gifts.as_view()),
     path("price-books", price_books.PriceBooks.as_view()),
     path("exports/focus.csv", exports.FocusCsv.as_view()),
     path("exports/focus.parquet", exports.FocusParquet.as_view()),

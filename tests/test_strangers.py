@@ -5,7 +5,7 @@ from django.db import transaction
 from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
-from billing.models import Dispute, Invoice, InvoiceLine, StripePayment
+from billing.models import BundleOffer, Dispute, Invoice, InvoiceLine, StripePayment
 from core.ids import new_id
 from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
@@ -145,6 +145,9 @@ def owned():
         "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,
         "day": "2026-11-20",
+        "offer_id": BundleOffer.objects.create(
+            name="b", price_micro=1, worth_micro=1, valid_days=1, offered_at=NOW
+        ).pk,
         "statement": Invoice.objects.get(side="provider").pk,
     }
 

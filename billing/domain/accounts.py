@@ -26,6 +26,7 @@ class AccountKind(StrEnum):
     REVENUE = "revenue"            # fees without tax
     SUSPENSE = "suspense"          # money received whose owner is not known yet
     GIFT = "gift"                  # credit granted by the operator, spent before paid money
+    BUNDLE = "bundle"              # a bundle that was bought: owed in usage, drawn down before free money
     PROMOTION = "promotion"        # what those grants cost the operator
     PAYOUT = "payout"              # money on its way to an organization's bank account
     DISPUTE = "dispute"            # a provider's slice of a market's escrow, held back until a ruling
@@ -113,6 +114,21 @@ def rounding(scope: str = "") -> AccountRef:
 def default_fund() -> AccountRef:
     """Return the operator's default account: it bears what bond and payable of a failing provider cannot."""
     return AccountRef(AccountKind.DEFAULT_FUND)
+
+
+def gift(organization_id: int, scope: str) -> AccountRef:
+    """Return the account of what is left of a gift (scope `credit:<id>`)."""
+    return AccountRef(AccountKind.GIFT, organization_id, scope)
+
+
+def bundle(organization_id: int, scope: str) -> AccountRef:
+    """Return the account of what is left of a bundle (scope `credit:<id>`)."""
+    return AccountRef(AccountKind.BUNDLE, organization_id, scope)
+
+
+def promotion() -> AccountRef:
+    """Return the account of what gifts and bonuses cost the operator."""
+    return AccountRef(AccountKind.PROMOTION)
 
 
 def revenue() -> AccountRef:

@@ -12,6 +12,7 @@ from billing.models.banking import (
     SupplierInvoice,
 )
 from billing.models.charges import BillingProfile, Charge, SettledScope, WaitingCharge
+from billing.models.credits import BundleOffer, Credit
 from billing.models.disputes import Dispute, PaymentHold, Reminder, WriteOff
 from billing.models.invoices import (
     DocumentSeries,
@@ -44,8 +45,10 @@ __all__ = [
     "BankLineBooking",
     "BankStatement",
     "BillingProfile",
+    "BundleOffer",
     "Charge",
     "ClosedDay",
+    "Credit",
     "DayBalance",
     "DaySeal",
     "Deposit",

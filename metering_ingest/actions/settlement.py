@@ -6,7 +6,7 @@ only the difference, as the next revision. Settling again without a change does 
 preliminary: it keeps of each provider's bond what open claims may cost. `finality.py` ends that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from billing import queries as billing
 from billing.actions import ledger
 from billing.actions.charges import push_charges
 from billing.actions.sweep import sweep_market
+from billing.credit_queries import drawn_micro, usable_credits
 from billing.domain import principal
 from billing.domain.accounts import (
     AccountRef,
@@ -210,7 +211,8 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     rows: list[ContractSettlement] = []
     losses: list[tuple[ContractSettlement, Loss]] = []
     undelivered: dict[int, int] = {}
-    credit = _Credit(due, [month.buyer for month in months.values()])
+    drawn_first = usable_credits({one.contract.buyer_id for one in due}, at=now)
+    credit = _Credit(due, drawn_first, [month.buyer for month in months.values()])
     for one in due:
         contract = one.contract
         earlier = before.get(contract.pk)
@@ -240,7 +242,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
         revision = earlier.revision + 1 if earlier else 0
         overage = sum(line.buyer_amount_micro for line in result.lines if line.kind in BEYOND)
         charges += _charges(one, known, result, revision)
-        postings += _postings(one, known, result, revision)
+        postings += _postings(one, known, result, revision, drawn_first.get(contract.buyer_id, []))
         row = ContractSettlement(
             contract_id=contract.pk,
             period_start=period.start,
@@ -372,10 +374,13 @@ def _less(after: dict[str, int] | Any, before: dict[str, int] | Any) -> dict[str
     return {name: n for name in names if (n := after.get(name, 0) - before.get(name, 0))}
 
 
-def _postings(one: _Due, before: Settlement | None, after: Settlement, revision: int) -> list[Posting]:
+def _postings(
+    one: _Due, before: Settlement | None, after: Settlement, revision: int, drawn_first: Sequence[AccountRef]
+) -> list[Posting]:
     """
     Move what each pot gains, through the escrow of the market (or of the day's list usage), which it leaves as it is
-    but for what this contract's lots had put there.
+    but for what this contract's lots had put there. The buyer pays from gifts and bundles before money; what it gets
+    back goes first to those that paid.
     """
     gains = difference(before, after)
     contract, key = one.contract, _posting_key(one, revision)
@@ -390,18 +395,33 @@ def _postings(one: _Due, before: Settlement | None, after: Settlement, revision:
     # What the provider owes for undelivered tokens, and the buyer's penalty, are paid by `losses.bear`.
     gains[Pot.BUYER] = gains.get(Pot.BUYER, 0) + gains.get(Pot.PENALTY, 0)
     parts: list[tuple[Pot, str, AccountRef, tuple[AccountRef, ...]]] = [
-        (Pot.BUYER, "refund" if gains.get(Pot.BUYER, 0) > 0 else "usage", available(buyer), (receivable(buyer),)),
+        (Pot.BUYER, "usage", *_payers(buyer, drawn_first)),
         (Pot.DEFAULT_FUND, "surplus", default_fund(), ()),
         (Pot.ROUNDING, "rounding", rounding(one.scope), ()),
         (Pot.DISPUTE, "dispute", dispute(provider, one.scope), ()),
     ]
+    if revision and (back := gains.get(Pot.BUYER, 0)) > 0:
+        for number, (account, drawn) in enumerate(drawn_micro(buyer, f"settle:{one.key}:")):
+            if part := min(drawn, back):
+                going.append(Posting(f"{key}:credit:{number}", "credit_back", Stage.POSTED, hub, account, part))
+                back -= part
+        gains[Pot.BUYER] = 0
+        if back:
+            going.append(Posting(f"{key}:{Pot.BUYER}", "refund", Stage.POSTED, hub, available(buyer), back))
     for pot, kind, account, fallbacks in parts:
         amount = gains.get(pot, 0)
         if amount > 0:
+            if pot is Pot.BUYER:
+                kind, account = "refund", available(buyer)
             going.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, hub, account, amount))
         elif amount < 0:
             coming.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, account, hub, -amount, fallbacks=fallbacks))
     return [*coming, *going]
+
+
+def _payers(buyer: int, drawn_first: Sequence[AccountRef]) -> tuple[AccountRef, tuple[AccountRef, ...]]:
+    accounts = (*drawn_first, available(buyer), receivable(buyer))
+    return accounts[0], accounts[1:]
 
 
 def _posting_key(one: _Due, revision: int) -> str:
@@ -448,12 +468,15 @@ def _score(due: Sequence[_Due], undelivered: dict[int, int], *, now: datetime) -
 
 class _Credit:
     """
-    What buyers can still pay for usage beyond their contracts: free money, and credit that they do not owe yet.
+    What buyers can still pay for usage beyond their contracts: gifts and bundles, free money, and credit that they do
+    not owe yet.
 
     Where any of them may, every account of the settlement is locked, so that nobody spends the same money meanwhile.
     """
 
-    def __init__(self, due: Sequence[_Due], buyers: Sequence[Organization]) -> None:
+    def __init__(
+        self, due: Sequence[_Due], drawn_first: Mapping[int, Sequence[AccountRef]], buyers: Sequence[Organization]
+    ) -> None:
         self.left: dict[int, int] = {}
         may = [buyer for buyer in buyers if buyer.allows_overage_micro]
         if not may:
@@ -461,10 +484,13 @@ class _Credit:
         accounts: set[AccountRef] = set()
         for one in due:
             buyer, provider, scope = one.contract.buyer_id, one.contract.provider_id, one.scope
+            accounts |= set(drawn_first.get(buyer, []))
             accounts |= {available(buyer), receivable(buyer), payable(provider), bond(provider, scope), escrow(scope)}
-        ledger.lock_accounts(accounts | {fee(due[0].scope), vat(due[0].scope), rounding(due[0].scope)})
+        balances = ledger.lock_accounts(accounts | {fee(due[0].scope), vat(due[0].scope), rounding(due[0].scope)})
         self.left = {
-            buyer.pk: billing.spendable_micro(buyer.pk, credit_limit_micro=buyer.credit_limit_micro) for buyer in may
+            buyer.pk: billing.spendable_micro(buyer.pk, credit_limit_micro=buyer.credit_limit_micro)
+            + sum(balances[account].free_micro for account in drawn_first.get(buyer.pk, []))
+            for buyer in may
         }
 
     def left_micro(self, buyer_id: int) -> int:
