@@ -14,7 +14,16 @@ from identity.console import LookOnly
 from identity.models import User
 from identity.queries import actor_for_user
 from providers.actions.grades import CHANGEABLE, change_grade, check_changes
-from providers.models import Accelerator, Capacity, Deployment, Grade, ListPrice, ModelCard, ProviderScore
+from providers.models import (
+    Accelerator,
+    Capacity,
+    Certificate,
+    Deployment,
+    Grade,
+    ListPrice,
+    ModelCard,
+    ProviderScore,
+)
 
 
 @admin.register(Accelerator)
@@ -74,6 +83,13 @@ class DeploymentAdmin(LookOnly):
     list_filter = ("status", "grade", "provider")
     search_fields = ("name", "endpoint", "provider__name", "provider__name_zh")
     list_select_related = ("provider", "grade", "accelerator")
+
+
+@admin.register(Certificate)
+class CertificateAdmin(LookOnly):
+    list_display = ("deployment", "tokens_per_minute", "engine", "measured_by", "measured_at", "valid_until")
+    list_filter = ("deployment__grade",)
+    list_select_related = ("deployment__grade", "measured_by")
 
 
 @admin.register(Capacity)

@@ -9,7 +9,16 @@ from django.db.models import Model, QuerySet
 from core.errors import BadRequest, NotFound
 from identity.access import Actor
 from providers.domain.roofline import rate_limit
-from providers.models import Accelerator, Capacity, Deployment, Grade, ListPrice, ModelCard, ProviderScore
+from providers.models import (
+    Accelerator,
+    Capacity,
+    Certificate,
+    Deployment,
+    Grade,
+    ListPrice,
+    ModelCard,
+    ProviderScore,
+)
 
 M = TypeVar("M", bound=Model)
 
@@ -97,6 +106,16 @@ def rate_limit_tokens_per_minute(deployment: Deployment, *, at: datetime) -> int
         certified=certified,
         bound=None if certified is not None else deployment.roofline().tokens_per_minute,
     )
+
+
+def certified_limit(certified: int) -> int:
+    """Return what may be published by a certificate of so many standard tokens a minute."""
+    return rate_limit(rated=0, certified=certified, bound=None)
+
+
+def certificates_readable(actor: Actor) -> "QuerySet[Certificate]":
+    """Return the certificates that `actor` may see: of its own deployments, or all for operator and auditor."""
+    return Certificate.objects.filter(deployment__provider__in=actor.organizations_readable())
 
 
 def is_certified(deployment: Deployment, *, at: datetime) -> bool:

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from providers import catalogue_views, views
-from providers.api import catalogue, deployments
+from providers.api import catalogue, certificates, deployments
 
 api_urlpatterns = [
     path("accelerators", catalogue.Accelerators.as_view()),
@@ -12,6 +12,7 @@ api_urlpatterns = [
     path("models", catalogue.Models.as_view()),
     path("grades", catalogue.Grades.as_view()),
     path("grades/<str:slug_or_id>", catalogue.GradeDetail.as_view()),
+    path("certificates", certificates.Certificates.as_view()),
     path("deployments", deployments.Deployments.as_view()),
     path("deployments/<int:deployment_id>", deployments.DeploymentDetail.as_view()),
     path("deployments/<int:deployment_id>/list-prices", deployments.ListPrices.as_view()),

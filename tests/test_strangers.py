@@ -213,7 +213,7 @@ def test_lists_hold_only_ones_own(owned):
     stranger = given_api(given_organization("both"))
     for path in (
         "orders", "trades", "positions", "contracts", "deliveries", "shortfalls", "claims", "unplaced", "exclusions",
-        "meters", "manifests", "manifests/gaps", "aliases", "capacity", "deployments",
+        "meters", "manifests", "manifests/gaps", "aliases", "capacity", "certificates", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
         "webhooks", "webhook-events", "payouts", "bank-accounts", "stripe/payments", "deposits", "budgets",
         "authorizations",

@@ -20,7 +20,7 @@ from exchange.models import Command, Offer
 from identity.api.base import ApiView
 from providers.actions.capacity import window_of
 from providers.models import Capacity
-from providers.queries import capacities_readable
+from providers.queries import capacities_readable, is_certified
 
 
 class NotAProvider(Forbidden):
@@ -57,6 +57,7 @@ class CapacityOut(serializers.Serializer[Any]):
     reserve_price_per_million = serializers.CharField()
     list_price = serializers.CharField()
     list_price_per_million = serializers.CharField()
+    certified = serializers.BooleanField(help_text="Whether a certificate of the deployment is valid at its start.")
     wait = serializers.BooleanField()
     state = serializers.CharField()
     reason = serializers.CharField()
@@ -86,6 +87,7 @@ def show_capacity(row: Capacity, offer: Offer | None) -> dict[str, Any]:
         "reserve_price_per_million": format_price_per_million(row.reserve_price_nano),
         "list_price": format_price(row.list_price_nano),
         "list_price_per_million": format_price_per_million(row.list_price_nano),
+        "certified": is_certified(row.deployment, at=row.window_start),
         "wait": row.wait,
         "state": offer.state if offer is not None else "waiting",
         "reason": offer.reason if offer is not None else "",

@@ -28,6 +28,7 @@ class _Resources(Generic[Mode]):
         self.models: resources.Models[Mode] = resources.Models(transport)
         self.grades: resources.Grades[Mode] = resources.Grades(transport)
         self.deployments: resources.Deployments[Mode] = resources.Deployments(transport)
+        self.certificates: resources.Certificates[Mode] = resources.Certificates(transport)
         self.capacity: resources.Capacities[Mode] = resources.Capacities(transport)
         self.markets: resources.Markets[Mode] = resources.Markets(transport)
         self.quotes: resources.Quotes[Mode] = resources.Quotes(transport)

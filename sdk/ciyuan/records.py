@@ -184,6 +184,33 @@ class Deployment(Record):
     status: str
 
 
+class Certificate(Record):
+    """What a deployment was measured to do; `tokens_per_minute` are standard tokens, `limit_…` 90% of them."""
+
+    id: int
+    deployment: int
+    workload: str
+    model: str
+    engine: str
+    precision: str
+    accelerator: str
+    accelerator_count: int
+    measured_at: datetime
+    valid_until: datetime
+    tokens_per_minute: int
+    limit_tokens_per_minute: int
+    input_tokens_per_minute: int
+    output_tokens_per_minute: int
+    ttft_p50_ms: int
+    ttft_p95_ms: int
+    token_p50_us: int
+    token_p95_us: int
+    accelerator_ns_per_st: int
+    accelerator_ns_per_st_low: int
+    accelerator_ns_per_st_high: int
+    parts: dict[str, Any]
+
+
 class Order(Record):
     """Its `status` is pending, open, waiting, partly_filled, filled, cancelled, expired or refused."""
 

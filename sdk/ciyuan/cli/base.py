@@ -196,6 +196,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     from ciyuan.cli import (  # noqa: F401  they register their commands
         blocks,
         budgets,
+        certify,
         delivery,
         discrepancies,
         disputes,

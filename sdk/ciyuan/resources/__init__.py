@@ -15,7 +15,7 @@ from ciyuan.resources.parties import Keys, Organizations
 from ciyuan.resources.payments import Bank, CardPayments, Payouts
 from ciyuan.resources.quotes import Quotes
 from ciyuan.resources.safeguards import Controls, Leases, Limits
-from ciyuan.resources.supply import Accelerators, Capacities, Deployments, Grades, Models
+from ciyuan.resources.supply import Accelerators, Capacities, Certificates, Deployments, Grades, Models
 from ciyuan.resources.taxes import TaxInvoices
 from ciyuan.resources.trading import Auctions, Contracts, Deliveries, Markets, Orders, Positions, Trades, order_body
 from ciyuan.resources.values import Money, Side, decimal_text, time_text
@@ -23,8 +23,8 @@ from ciyuan.resources.webhooks import Webhooks
 
 __all__ = [
     "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Blocks", "Budgets", "Capacities",
-    "CardPayments", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits", "Discrepancies",
-    "Disputes",
+    "CardPayments", "Certificates", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits",
+    "Discrepancies", "Disputes",
     "Events", "Exclusions", "Exports", "Grades", "Invoices", "Keys", "Leases", "Limits", "Manifests", "Markets",
     "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Quotes", "Reservations",
     "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries", "Webhooks", "block_body",

@@ -92,6 +92,18 @@ class Deployments(Resource[Mode]):
         return write("POST", path, r.Anything, body, idempotency_key=idempotency_key)
 
 
+class Certificates(Resource[Mode]):
+    @paged
+    def list(self, *, deployment: int | None = None) -> Call[Page[r.Certificate]]:
+        """What one's deployments were measured to do, the newest first."""
+        return read("/v1/certificates", page_of(r.Certificate), deployment=deployment)
+
+    @endpoint
+    def record(self, /, *, idempotency_key: str | None = None, **report: Any) -> Call[r.Certificate]:
+        """Certify a deployment by a run of the reference workload (`ciyuan.certify.measure` makes the report)."""
+        return write("POST", "/v1/certificates", r.Certificate, report, idempotency_key=idempotency_key)
+
+
 class Capacities(Resource[Mode]):
     @paged
     def list(self, *, deployment: int | None = None) -> Call[Page[r.Capacity]]:
