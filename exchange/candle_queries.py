@@ -16,8 +16,10 @@ _TRADED = """
 SELECT date_bin(%s, occurred_at, %s), (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1], sum(quantity_tokens)::bigint,
        sum(quantity_tokens::numeric * price_nano), count(*)
-FROM exchange_trade
-WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s AND aggressor <> 3 GROUP BY 1 ORDER BY 1
+FROM exchange_trade t
+WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s AND aggressor <> 3 AND NOT EXISTS (
+  SELECT FROM exchange_annulment n WHERE n.market_id = %s AND n.sequence > 0 AND n.auction_sequence = t.sequence)
+GROUP BY 1 ORDER BY 1
 """
 
 
@@ -30,7 +32,7 @@ def candles(market: Market, *, interval: timedelta, since: datetime, until: date
     first = first_trade_since(market, since)
     last = entry_id(market.pk, market.last_trade)
     with connection.cursor() as cursor:
-        values: list[Any] = [interval, ORIGIN, entry_id(market.pk, first), last, since, until]
+        values: list[Any] = [interval, ORIGIN, entry_id(market.pk, first), last, since, until, market.pk]
         cursor.execute(_TRADED, values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     traded = [

@@ -41,7 +41,10 @@ def record(market: Market, state: MarketState, facts: Facts, *, prev_sequence: i
     rows, members = state.published.changes(book, events)
     traded = facts.public_trades(market.tick_nano)
     before, follows = _before(state, market, prev_sequence)
-    state.statistics = before.after(traded.ticks)
+    if facts.mirrors:
+        state.statistics = _statistics_of_trades(market, state.settling.trades)
+    else:
+        state.statistics = before.after(traded.ticks)
     phases, auction = [], None
     fills: list[tuple[int, int]] = []
     for event, first, other, price, lots, detail in events:
@@ -105,27 +108,31 @@ def _before(state: MarketState, market: Market, prev_sequence: int) -> tuple[Sta
     row = MarketFrame.objects.filter(pk=entry_id(market.pk, prev_sequence)).first()
     if row is not None:
         return unpack(bytes(row.content)).statistics, True
-    return _statistics_of_trades(market), False
+    return _statistics_of_trades(market, market.last_trade), False
 
 
 _OF_TRADES = """
 SELECT (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1],
        sum(quantity_tokens)::bigint, sum(quantity_tokens::numeric * price_nano), count(*)
-FROM exchange_trade WHERE id BETWEEN %s AND %s
+FROM exchange_trade t WHERE id BETWEEN %s AND %s AND aggressor <> 3 AND NOT EXISTS (
+  SELECT FROM exchange_annulment n WHERE n.market_id = %s AND n.sequence > 0 AND n.auction_sequence = t.sequence)
 """
 
 
-def _statistics_of_trades(market: Market) -> Statistics:
-    """Return the statistics of the trades that are stored: for a market that began before there were frames."""
+def _statistics_of_trades(market: Market, last: int) -> Statistics:
+    """
+    Return the statistics of the stored trades that stand, up to number `last`: of a market that began before there
+    were frames, or one of whose auctions has been annulled.
+    """
     tick, (first, _) = market.tick_nano, id_range(market.pk)
     with connection.cursor() as cursor:
-        cursor.execute(_OF_TRADES, [first, entry_id(market.pk, market.last_trade)])
-        opening, high, low, last, tokens, amount, count = cursor.fetchone()
+        cursor.execute(_OF_TRADES, [first, entry_id(market.pk, last), market.pk])
+        opening, high, low, latest, tokens, amount, count = cursor.fetchone()
     if not count:
         return Statistics()
     return Statistics(
-        opening // tick, high // tick, low // tick, last // tick, tokens // LOT_TOKENS,
+        opening // tick, high // tick, low // tick, latest // tick, tokens // LOT_TOKENS,
         int(amount) // (tick * LOT_TOKENS), count,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from billing.domain import accounts
 from billing.queries import account_balance, balance
 from core import clock
-from exchange import queries
+from exchange import candle_queries, queries
 from exchange.actions import market_state
 from exchange.actions.gate import close_gate
 from exchange.models import Annulment, Command, DeliveryContract, Market, MarketPosition, Trade
@@ -207,3 +207,23 @@ def test_two_people_annul_in_the_console(client):
     assert client.get(reverse("admin:exchange_annulment_changelist")).status_code == 200
     advanced(world.market, world.market.call_closes_at + timedelta(seconds=1))
     assert Trade.objects.filter(aggressor=3).exists()
+
+
+def test_what_was_annulled_counts_in_no_statistics_and_no_candle(operators, client):
+    world = World(mode="exchange")
+    path = f"/v1/markets/{world.market.pk}"
+    assert client.get(f"{path}/statistics").json()["volume"] == 10_000
+    world.annul(operators)
+    after = client.get(f"{path}/statistics").json()
+    assert (after["volume"], after["trades"], after["last"]) == (0, 0, None)
+    seller, buyer = world.sellers[0], world.buyers[0]
+    now = world.market.call_closes_at + timedelta(seconds=20)
+    given_orders(seller, {"market": world.market, "side": "sell", "lots": 1, "price": 21}, now=now)
+    given_orders(buyer, {"market": world.market, "side": "buy", "lots": 1, "price": 25}, now=now)
+    advanced(world.market, now)
+    after = client.get(f"{path}/statistics").json()
+    assert (after["volume"], after["trades"]) == (1_000, 1)
+    world.market.refresh_from_db()
+    since = now - timedelta(minutes=5)
+    candles = candle_queries.candles(world.market, interval=timedelta(minutes=1), since=since, until=now + timedelta(1))
+    assert sum(candle.volume for candle in candles) == 1_000
