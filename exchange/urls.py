@@ -5,10 +5,10 @@ from django.urls import path
 from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders, quotes
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
+from exchange.views import fairness, reference, ticket
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
 from exchange.views import quote as quote_page
-from exchange.views import reference, ticket
 
 api_urlpatterns = [
     path("capacity", capacity.Capacities.as_view()),
@@ -67,6 +67,8 @@ urlpatterns = [
     path("markets/<int:market_id>/cancel", ticket.cancel_all, name="order-cancel-all"),
     path("auctions", market_pages.auctions, name="auctions"),
     path("standard-token", reference.standard_token, name="standard-token"),
+    path("fairness/<str:slug>.csv", fairness.export, name="fairness-csv"),
+    path("fairness/<str:slug>", fairness.page, name="fairness"),
     path("quote", quote_page.page, name="quote"),
     path("calendar", reference.calendar, name="calendar"),
     path("calendar.ics", reference.calendar_ics, name="calendar-ics"),

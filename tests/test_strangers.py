@@ -54,6 +54,8 @@ PUBLIC = {
     "v1/auctions/<int:auction_id>/book",
     "markets/<int:market_id>",
     "markets/<int:market_id>/live",
+    "fairness/<str:slug>",
+    "fairness/<str:slug>.csv",
 }
 #: Pages of everybody's things that a member's form asks for or sends to; a visitor is asked to sign in.
 FOR_MEMBERS = {
