@@ -5,6 +5,7 @@ The shape is CloudEvents 1.0 in JSON, one object or an array. A batch is decoded
 fails is it taken apart, item by item, to find out which and why.
 """
 
+import json
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -161,7 +162,7 @@ def _limit(count: int) -> None:
 def _item_by_item(body: bytes, many: bool) -> Decoded:
     try:
         body.decode()
-        items = [bytes(raw) for raw in _raw_batch.decode(body)] if many else [body]
+        items = _items(body) if many else [body]
     except RecursionError:
         raise MalformedBody("malformed-json", "The body is nested too deeply to be events.") from None
     except UnicodeDecodeError as error:
@@ -179,11 +180,45 @@ def _item_by_item(body: bytes, many: bool) -> Decoded:
             decoded.events.append(None)
             decoded.rejections.append(rejection_of(error, index, raw))
         except msgspec.DecodeError as error:
-            raise MalformedBody("malformed-json", f"Event {index} is not valid JSON: {error}.") from None
+            if not _is_half(raw):
+                raise MalformedBody("malformed-json", f"Event {index} is not valid JSON: {error}.") from None
+            detail = "A text has half of a surrogate pair in it: it was cut in the middle of a character."
+            decoded.events.append(None)
+            decoded.rejections.append(Rejection(index, "invalid-text", detail, raw=raw))
         except RecursionError:
             decoded.events.append(None)
             decoded.rejections.append(Rejection(index, "invalid-event", "The event is nested too deeply.", raw=raw))
     return decoded
+
+
+def _items(body: bytes) -> list[bytes]:
+    """
+    Cut an array into its items. Half of a surrogate pair, which a careless cut of a text leaves behind, is JSON by its
+    grammar and no text: an item that has one is kept as it is, for its own rejection; its neighbours are not to blame.
+    """
+    try:
+        return [bytes(raw) for raw in _raw_batch.decode(body)]
+    except msgspec.DecodeError:
+        if b"\\u" not in body:
+            raise
+        try:
+            items = json.loads(body)
+        except ValueError:
+            items = None
+        if not isinstance(items, list):
+            raise
+        return [json.dumps(item).encode() for item in items]
+
+
+def _is_half(raw: bytes) -> bool:
+    """Whether a JSON value has half of a surrogate pair in it."""
+    try:
+        json.dumps(json.loads(raw), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except ValueError:
+        return False
+    return False
 
 
 def has_null(value: Any) -> bool:

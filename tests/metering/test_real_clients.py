@@ -1,5 +1,7 @@
 """The unmodified clients that people already run, against the running server."""
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -119,3 +121,66 @@ def test_opentelemetry(server: Server) -> None:
         })  # fmt: skip
         trace = f"{span.get_span_context().trace_id:032x}"
     assert server.stored(trace) == (40, 60, 20, 0)
+
+
+def test_opentelemetry_metrics(server: Server) -> None:
+    """Metrics come added up, without the requests that work is counted by: taken without an error, and told why not."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
+
+    answers = []
+
+    class Told(OTLPMetricExporter):
+        def export(self, *arguments: Any, **options: Any) -> MetricExportResult:
+            answers.append(super().export(*arguments, **options))
+            return answers[-1]
+
+    exporter = Told(endpoint=f"{server.url}/v1/metrics", headers={"Authorization": f"Bearer {server.secret}"})
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=60_000)
+    provider = MeterProvider(metric_readers=[reader])
+    tokens = provider.get_meter("t").create_histogram("gen_ai.client.token.usage", unit="{token}")
+    tokens.record(100, {"gen_ai.token.type": "input", "gen_ai.request.model": "m"})
+    provider.force_flush()
+    provider.shutdown()
+    assert answers and set(answers) == {MetricExportResult.SUCCESS}
+
+
+LITELLM = """
+import asyncio, json, litellm
+from litellm.integrations.generic_api.generic_api_callback import GenericAPILogger
+
+async def main():
+    litellm.callbacks = [GenericAPILogger()]
+    for _ in range(3):
+        answer = await litellm.acompletion(
+            model="openai/gpt-4o-mini", messages=[{"role": "user", "content": "a prompt that nobody reads"}],
+            mock_response="an answer that nobody reads", user="cust-1", api_key="none")
+        usage = answer.usage
+        print(json.dumps([answer.id, usage.prompt_tokens, usage.completion_tokens]), flush=True)
+    await asyncio.sleep(4)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.litellm
+def test_litellm(server: Server) -> None:
+    """Its own logger, as `GENERIC_LOGGER_ENDPOINT` sets it up; the model's answer is the only thing made up."""
+    from config.litellm_environment import litellm_python
+
+    environment = {
+        **os.environ, "GENERIC_LOGGER_ENDPOINT": f"{server.url}/v1/litellm", "DEFAULT_FLUSH_INTERVAL_SECONDS": "1",
+        "GENERIC_LOGGER_HEADERS": f"Authorization=Bearer {server.secret}", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }  # fmt: skip
+    ran = subprocess.run(
+        [litellm_python(), "-c", LITELLM], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    calls = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("[")]
+    assert len(calls) == 3, ran.stderr
+    for id_, prompt, completion in calls:
+        assert server.stored(id_) == (prompt, 0, completion, 0)
+    with psycopg.connect(server.database) as connection:
+        kept = connection.execute("SELECT count(*) FROM usage_event e WHERE e::text LIKE '%nobody reads%'").fetchone()
+    assert kept == (0,), "a prompt or an answer was stored"
