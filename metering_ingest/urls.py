@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from metering_ingest import views
+from metering_ingest import budget_views, discrepancy_views, views
 from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, usage
 
 api_urlpatterns = [
@@ -41,6 +41,15 @@ urlpatterns = [
     path("overview", views.overview, name="overview"),
     path("meters", views.meters, name="meters"),
     path("usage", views.usage, name="usage"),
+    path("discrepancies", discrepancy_views.discrepancies, name="discrepancies"),
+    path("discrepancies/<int:discrepancy_id>", discrepancy_views.discrepancy, name="discrepancy"),
+    path(
+        "discrepancies/<int:discrepancy_id>/entries/<int:entry_id>",
+        discrepancy_views.attachment,
+        name="discrepancy-attachment",
+    ),
+    path("budgets", budget_views.budgets, name="budgets"),
+    path("budgets/<int:budget_id>", budget_views.budget, name="budget"),
     path("usage/rejected", views.rejected, name="rejected-events"),
     path("usage/rejected/replay", views.replay_rejected, name="replay-rejected"),
 ]
