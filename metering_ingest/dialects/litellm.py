@@ -28,6 +28,12 @@ class Metadata(Struct):
     usage_object: Any = None
 
 
+class Parameters(Struct):
+    """The one parameter of the call that is read: whom it was made for."""
+
+    user: Any = None
+
+
 class Payload(Struct):
     """What is read of a StandardLoggingPayload."""
 
@@ -42,6 +48,7 @@ class Payload(Struct):
     end_user: Any = None
     request_tags: Any = None
     metadata: Metadata | None = None
+    model_parameters: Parameters | None = None
 
 
 _many = msgspec.json.Decoder(list[Payload])
@@ -78,8 +85,10 @@ def decode(body: bytes) -> Decoded:
 def _event(payload: Payload) -> Event:
     metadata = payload.metadata or Metadata()
     candidates = (
-        payload.end_user, metadata.user_api_key_end_user_id, metadata.user_api_key_team_id, metadata.user_api_key_alias,
-        metadata.user_api_key_hash,
+        payload.end_user, metadata.user_api_key_end_user_id,
+        # Without its proxy, LiteLLM tells the call's `user` nowhere else.
+        payload.model_parameters.user if payload.model_parameters is not None else None,
+        metadata.user_api_key_team_id, metadata.user_api_key_alias, metadata.user_api_key_hash,
     )  # fmt: skip
     subject = next((value for value in candidates if value), "")
     if payload.prompt_tokens is None:
