@@ -5,14 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count, Sum
 
 from core.audit import Check, Finding
-from core.money import format_yuan
+from core.money import LOT_TOKENS, format_yuan
 from exchange import queries
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import replay_market, stored_trades_digest
 from exchange.domain.commands import unpack
 from exchange.domain.facts import TradeRow
+from exchange.domain.frames import FrameGap
+from exchange.domain.public_book import whole
+from exchange.frame_queries import public_market
 from exchange.models import CommandQueue, Market
 
 
@@ -182,6 +186,42 @@ def journals_replay() -> Iterator[Finding]:
             yield Finding("trades-replay", subject, replayed.trades_digest, stored)
         yield from _holds(market, replayed.state)
         yield from _open_sells(market, replayed.state)
+        yield from _published(market, replayed.state)
+
+
+def _published(market: Market, state: MarketState) -> Iterator[Finding]:
+    """The frames that readers were given make the book that the journal makes."""
+    if state.sequence != market.last_sequence:
+        return  # found already
+    subject = f"market {market.pk}"
+    try:
+        shown = public_market(market.pk)
+    except FrameGap as gap:
+        yield Finding("frames-are-whole", subject, f"frames up to {market.last_sequence}", str(gap))
+        return
+    if not shown.sequence:
+        return  # it traded before there were frames
+    found = (shown.sequence, shown.phase, shown.halted)
+    expected = (state.sequence, state.book.phase, state.book.halted)
+    if found != expected:
+        yield Finding("frames-replay", f"{subject}, entry, phase and halt", str(expected), str(found))
+    rows = {row[0]: row for row in whole(state.book)}
+    wrong = sorted(n for n in rows.keys() | shown.book.rows.keys() if rows.get(n) != shown.book.rows.get(n))
+    if wrong:
+        yield Finding(
+            "frames-replay", f"{subject}, order {wrong[0]} and {len(wrong) - 1} more",
+            str(rows.get(wrong[0])), str(shown.book.rows.get(wrong[0])),
+        )  # fmt: skip
+    traded = _standing_figures(market.pk)
+    if traded != (shown.statistics.trades, shown.statistics.volume):
+        told = (shown.statistics.trades, shown.statistics.volume)
+        yield Finding("statistics-are-trades", f"{subject}, trades and lots", str(traded), str(told))
+
+
+def _standing_figures(market_id: int) -> tuple[int, int]:
+    """Return the number and the lots of a market's trades that stand."""
+    found = queries.standing_trades(market_id).aggregate(trades=Count("pk"), tokens=Sum("quantity_tokens"))
+    return found["trades"], (found["tokens"] or 0) // LOT_TOKENS
 
 
 def stored_trades(market_id: int) -> Iterator[TradeRow]:

@@ -2,12 +2,15 @@
 
 import json
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from exchange.actions import facts, market_state
-from exchange.models import BookSnapshot, JournalEntry, Market
+from exchange.domain.frames import pack, unpack
+from exchange.models import BookSnapshot, JournalEntry, Market, MarketFrame
+from exchange.models.journal import entry_id
 from tests.exchange.checking import findings
 from tests.given import (
     advanced,
@@ -66,6 +69,20 @@ def test_a_changed_trade_is_found(busy, capsys):
     assert {finding.check for finding in findings()} >= {"trades-replay", "escrow-is-owed"}
     with pytest.raises(CommandError):
         call_command("replay", str(busy.pk))
+
+
+def test_published_frames_that_say_something_else_are_found(busy):
+    last = MarketFrame.objects.filter(id__lte=entry_id(busy.pk, busy.last_sequence)).order_by("-id")[0]
+    frame = unpack(bytes(last.content))
+    changed = msgspec.structs.replace(frame, statistics=msgspec.structs.replace(frame.statistics, trades=99))
+    MarketFrame.objects.filter(pk=last.pk).update(content=pack(changed))
+    assert {finding.check for finding in findings()} == {"statistics-are-trades"}
+    lost = msgspec.structs.replace(frame, rows=[*frame.rows, (9_999, 0, 30, 1)])
+    MarketFrame.objects.filter(pk=last.pk).update(content=pack(lost), book=None)
+    [finding] = findings()
+    assert finding.check == "frames-replay" and "order 9999" in finding.subject
+    MarketFrame.objects.filter(pk=last.pk).delete()
+    assert {finding.check for finding in findings()} >= {"frames-replay"}
 
 
 def test_facts_cannot_be_changed(busy):
