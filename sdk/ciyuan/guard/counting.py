@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ciyuan.usage import UsageError, parse_usage
 
 BYTES_PER_TOKEN = 4
+MOST_TOKENS = 10**9  # what an event may say
 #: What a chat template may add to a prompt: tokens in all and for each message.
 TEMPLATE_TOKENS, TEMPLATE_TOKENS_A_MESSAGE = 1_024, 64
 
@@ -117,6 +118,8 @@ def believable(counts: Counts, asked: Asked, before: Counts = NOTHING) -> Counts
         raise UsageError(
             "too_many", "completion_tokens", f"{counts.outputs} tokens out, and {asked.most_outputs} were allowed"
         )
+    if max(counts.inputs, counts.outputs) > MOST_TOKENS:
+        raise UsageError("too_many", "usage", f"{counts.inputs} and {counts.outputs} are no request's tokens")
     most = asked.prompt_bytes + TEMPLATE_TOKENS + TEMPLATE_TOKENS_A_MESSAGE * asked.messages
     if asked.only_text and counts.inputs > most:
         raise UsageError(

@@ -21,11 +21,12 @@ from aiohttp import web
 
 from ciyuan.guard import journal as j
 from ciyuan.guard.access import SOONEST_REFRESH, AccessCheck, Claims, PublishedKeys, UnknownKey
-from ciyuan.guard.counting import NOTHING, Asked, Counts, asked_of, believable, final
+from ciyuan.guard.admitted import Admitted
+from ciyuan.guard.counting import Asked, Counts, asked_of, believable, final
 from ciyuan.guard.engine import EngineClient, body_for_engine, headers_back
 from ciyuan.guard.exchange import Terms
 from ciyuan.guard.figures import Figures
-from ciyuan.guard.journal import NO_FIRST_TOKEN, Begun, Journal, JournalFull, Kept, Slot
+from ciyuan.guard.journal import Begun, Journal, JournalFull
 from ciyuan.guard.rates import Allowances
 from ciyuan.guard.recorder import Recorder
 from ciyuan.guard.refusals import DENIED, FAILED, Refusal
@@ -36,10 +37,9 @@ from ciyuan.usage import UsageError
 log = logging.getLogger("ciyuan.guard")
 ATTEMPT_HEADER = "Ciyuan-Attempt-Id"
 MAX_ATTEMPT = 128
-#: Output tokens after which a stream's work is taken from its contract's rate anew.
-TAKE_EVERY = 16
 WATCH_SECONDS = 0.1
 _SSE = "text/event-stream"
+_BEGUN = "ciyuan-begun"
 
 
 class _Deadline:
@@ -49,58 +49,6 @@ class _Deadline:
 
     def __init__(self, at: float) -> None:
         self.at = at
-
-
-class Request:
-    """One admitted request: its slot, what it has used so far, and what of that its contract has been charged with."""
-
-    def __init__(self, guard: Proxy, claims: Claims, asked: Asked, slot: Slot) -> None:
-        self._guard, self.claims, self.asked, self.slot = guard, claims, asked, slot
-        self.started = time.perf_counter()
-        self.ttft_ms = NO_FIRST_TOKEN
-        self._kept: Counts = NOTHING
-        self._charged = 0
-        self._charged_at = -TAKE_EVERY
-        self._ended = False
-        guard.figures.running += 1
-        self.charge(asked.estimate())
-
-    def first_token(self) -> None:
-        seconds = time.perf_counter() - self.started
-        self.ttft_ms = int(seconds * 1000)
-        self._guard.figures.first_token(seconds)
-
-    def keep(self, counts: Counts, *, estimated: bool) -> None:
-        """This is known to be served, or is about to be."""
-        if counts == self._kept:
-            return
-        self._kept = counts
-        state = j.RUNNING | (j.ESTIMATED if estimated else 0)
-        self.slot.keep(Kept(state, counts, self._guard.now_ms(), self.ttft_ms))
-        if counts.outputs - self._charged_at >= TAKE_EVERY:
-            self.charge(counts)
-
-    def charge(self, counts: Counts) -> None:
-        self._charged_at = counts.outputs
-        micro = self._guard.terms.work(counts.inputs, counts.cached, counts.outputs).total_micro_st
-        self._guard.allowances.take(self.claims, micro - self._charged, self._guard.now())
-        self._charged = micro
-
-    def end(self, state: int, counts: Counts, *, estimated: bool) -> None:
-        """It is over; a second call changes nothing."""
-        if self._ended:
-            return
-        self._ended = True
-        self._guard.figures.running -= 1
-        self.charge(counts)
-        self.slot.keep(
-            Kept(state | (j.ESTIMATED if estimated else 0), counts, self._guard.now_ms(), self.ttft_ms)
-        )  # fmt: skip
-        self._guard.recorder.ended(self.slot)
-
-    def drop(self) -> None:
-        """Nothing was served."""
-        self.end(j.ENGINE_FAILED, NOTHING, estimated=False)
 
 
 class Proxy:
@@ -113,10 +61,13 @@ class Proxy:
     ) -> None:  # fmt: skip
         self.settings, self.terms, self.keys, self.engine = settings, terms, keys, engine
         self.journal, self.recorder, self.allowances, self.figures = journal, recorder, allowances, figures
-        self.now, self._count = now, count
+        self._now, self._count = now, count
         self._access = AccessCheck(keys, deployment=settings.deployment, tolerance=settings.tolerance_seconds)
         self._unwatched: set[asyncio.Task[web.Response]] = set()
         self._watched: dict[asyncio.Timeout, _Deadline] = {}
+
+    def now(self) -> float:
+        return self._now()
 
     def now_ms(self) -> int:
         return int(self.now() * 1000)
@@ -138,6 +89,8 @@ class Proxy:
             place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "?"
             log.error("a request failed inside the guard: %s at %s", type(error).__name__, place)
             self.figures.refused("internal_error")
+            if _BEGUN in request:
+                raise ConnectionError from None  # half an answer cannot become a refusal
             failed = Refusal(500, "internal_error", "The guard failed; the provider has a record of it.", kind=FAILED)
             return web.Response(status=500, body=failed.body(), headers=failed.headers())
 
@@ -199,7 +152,7 @@ class Proxy:
         except ValueError as error:
             raise Refusal(400, "invalid_value", f"A limit or number of choices is wrong: {error}.") from None
 
-    def _begin(self, request: web.Request, claims: Claims, asked: Asked) -> Request:
+    def _begin(self, request: web.Request, claims: Claims, asked: Asked) -> Admitted:
         if self.recorder.problem is not None:
             raise Refusal(
                 503, "cannot_meter", "The provider cannot record usage at the moment.", kind=FAILED, retry_after=10
@@ -217,7 +170,7 @@ class Proxy:
             raise Refusal(
                 503, "too_many_requests_in_flight", "All of the guard's places are taken.", kind=FAILED, retry_after=1
             ) from None
-        return Request(self, claims, asked, slot)
+        return Admitted(self, claims, asked, slot)
 
     # -- serving ------------------------------------------------------------------------------------------------------
 
@@ -237,7 +190,7 @@ class Proxy:
         task.add_done_callback(self._unwatched.discard)
         return await asyncio.shield(task)
 
-    async def _answer(self, request: web.Request, mine: Request, body: bytes) -> aiohttp.ClientResponse:
+    async def _answer(self, request: web.Request, mine: Admitted, body: bytes) -> aiohttp.ClientResponse:
         """The engine's answer, if it is a good one. :raises Refusal: it gave none."""
         try:
             answer = await self.engine.post(request.path, body, request.headers)
@@ -250,10 +203,10 @@ class Proxy:
             raise
         return answer
 
-    async def _whole(self, request: web.Request, mine: Request, body: bytes, text: str) -> web.Response:
+    async def _whole(self, request: web.Request, mine: Admitted, body: bytes, text: str) -> web.Response:
         return await self._pass_whole(mine, await self._answer(request, mine, body), text)
 
-    async def _pass_whole(self, mine: Request, answer: aiohttp.ClientResponse, text: str) -> web.Response:
+    async def _pass_whole(self, mine: Admitted, answer: aiohttp.ClientResponse, text: str) -> web.Response:
         try:
             content = await answer.read()
             headers = {"Content-Type": answer.content_type, "X-Request-Id": mine.slot.begun.id}
@@ -281,7 +234,7 @@ class Proxy:
             return Counts(inputs=self._count(text), outputs=self._count(answer)), True
         return asked.estimate()._replace(outputs=len(answer.encode("utf-8", "replace")) // 4), True
 
-    async def _stream(self, request: web.Request, mine: Request, body: bytes, text: str) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, mine: Admitted, body: bytes, text: str) -> web.StreamResponse:
         answer = await self._answer(request, mine, body)
         if answer.status != 200 or answer.content_type != _SSE:
             return await self._pass_whole(mine, answer, text)
@@ -292,6 +245,7 @@ class Proxy:
                 headers={"Content-Type": _SSE, "Cache-Control": "no-cache", "X-Request-Id": mine.slot.begun.id}
             )
             await response.prepare(request)
+            request[_BEGUN] = True
             state = await self._relay(answer, response, reader, mine)
             await response.write_eof()
             return response
@@ -308,7 +262,7 @@ class Proxy:
                 answer.close()  # the engine need not go on
 
     async def _relay(
-        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, reader: StreamReader, mine: Request
+        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, reader: StreamReader, mine: Admitted
     ) -> int:
         """Pass the stream on; returns how it ended."""
         loop, settings = asyncio.get_running_loop(), self.settings
