@@ -438,7 +438,7 @@ class Meter:
 
 
 class Sender(Protocol):
-    """A transport, or a client."""
+    """What sends a call, such as a client's transport."""
 
     def send(self, call: Call[T], /) -> T: ...
 

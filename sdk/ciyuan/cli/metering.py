@@ -268,12 +268,12 @@ def resend(
 
     The meter that owns the spool may go on meanwhile.
     """
-    folder, signer, client = _spool(spool, source), _signer(signing_key), open_client()
+    folder, signer, transport = _spool(spool, source), _signer(signing_key), open_client().transport
     if not folder.is_dir():
         fail(f"{folder}: there is no spool")
     counts: dict[str, int] = {}
     for each in hour:
-        for status, count in resend_hour(client, folder, each.replace(tzinfo=UTC), signer).items():
+        for status, count in resend_hour(transport, folder, each.replace(tzinfo=UTC), signer).items():
             counts[status] = counts.get(status, 0) + count
     if as_json:
         print_json(counts)

@@ -41,11 +41,15 @@ def titles(limit: int, as_json: bool) -> None:
 @click.option("--monthly", "monthly_kind", type=_kind, default=None, help="Ask by itself after each month.")
 @key_option
 @json_option
-def add_title(as_json: bool, idempotency_key: str | None, monthly_kind: str | None, **fields: str) -> None:
+def add_title(
+    name: str, tax_number: str, address: str, phone: str, bank_name: str, bank_account: str, email: str,
+    monthly_kind: str | None, idempotency_key: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Add a title."""
     made = open_client().tax_invoices.add_title(
-        **fields, monthly_kind=monthly_kind or "", idempotency_key=idempotency_key
-    )
+        name=name, tax_number=tax_number, address=address, phone=phone, bank_name=bank_name,
+        bank_account=bank_account, email=email, monthly_kind=monthly_kind or "", idempotency_key=idempotency_key,
+    )  # fmt: skip
     show_one(made, as_json=as_json)
 
 
