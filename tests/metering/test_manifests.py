@@ -26,6 +26,7 @@ from metering_ingest.models import UsageEvent, UsageGap, UsageManifest
 from tests.given import NOW, given_actor, given_api, given_deployment, given_organization
 from tests.metering.conftest import event
 from tests.metering.given import Door, given_meter, given_meter_key
+from tests.sdk.in_process import commands
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -233,6 +234,22 @@ def test_the_meter_says_what_it_recorded_and_sends_again_what_got_lost(tmp_path:
     assert UsageManifest.objects.get().revision == 2
     assert not UsageGap.objects.filter(closed_at__isnull=True).exists()
     assert UsageGap.objects.filter(token_class="events").get().expected == 11  # it was seen, and filled
+
+
+def test_the_command_line_sends_a_spools_hour_again(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    world = given_world()
+    spool = tmp_path / "spool"
+    with world.sdk_meter(spool) as meter:
+        for n in range(2):
+            meter.record(subject="acme", id=f"m-{n}", time=HOUR + timedelta(minutes=n), input_tokens=10)
+        meter.flush()
+    run = commands(monkeypatch, capsys)
+    given = ["meter", "resend", "--source", "gw", "--spool", str(spool)]
+    assert run(world.client(), *given, "--hour", f"{HOUR:%Y-%m-%dT%H}")[:2] == (0, "2 duplicate\n")
+    assert run(world.client(), *given, "--hour", "2020-01-01T00")[1] == "the spool keeps nothing of that hour\n"
+    code, _, err = run(world.client(), "meter", "resend", "--source", "gw", "--spool", str(tmp_path / "no"), "--hour",
+                       "2020-01-01T00")  # fmt: skip
+    assert code == 1 and "there is no spool" in err
 
 
 def lose(meter: MeterRow, ids: list[str]) -> None:
