@@ -14,6 +14,7 @@ from billing.payment_audit import (
     payouts_are_transfers,
     stripe_payments_are_deposits,
 )
+from billing.period_audit import closed_months_stay, reports_sum_to_the_ledger
 from billing.sealed_audit import day_balances_are_transfers, the_journal_is_sealed
 from billing.tax_audit import tax_invoices_are_their_documents
 from core.audit import Check, Finding
@@ -236,6 +237,8 @@ CHECKS: list[Check] = [
     ("stripe-payments-are-deposits", stripe_payments_are_deposits),
     ("tax-invoices-are-their-documents", tax_invoices_are_their_documents),
     ("disputes-and-dues-add-up", disputes_and_dues_add_up),
+    ("reports-sum-to-the-ledger", reports_sum_to_the_ledger),
+    ("closed-months-stay", closed_months_stay),
     ("the-journal-is-sealed", the_journal_is_sealed),
     ("day-balances-are-transfers", day_balances_are_transfers),
 ]

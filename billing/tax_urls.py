@@ -1,8 +1,8 @@
-"""Addresses of tax invoices, disputes and what is due."""
+"""Addresses of tax invoices, disputes, what is due, and closing months."""
 
 from django.urls import path
 
-from billing.api import disputes
+from billing.api import disputes, periods
 from billing.api import tax_invoices as api
 
 _ONE = "tax-invoices/<int:tax_invoice_id>"
@@ -30,4 +30,11 @@ api_urlpatterns = [
     path("disputes/<int:dispute_id>/decide", disputes.DisputeDecide.as_view()),
     path("disputes/<int:dispute_id>/withdraw", disputes.DisputeWithdraw.as_view()),
     path("receivables", disputes.Receivables.as_view()),
+    path("periods", periods.Periods.as_view()),
+    path("periods/close", periods.PeriodClosing.as_view()),
+    path("finance-reports", periods.FinanceReports.as_view()),
+    path("vouchers.csv", periods.Vouchers.as_view()),
+    path("chart-of-accounts", periods.Chart.as_view()),
+    path("reconciliation-statement", periods.ReconciliationStatement.as_view()),
+    path("reconciliation-statement.csv", periods.ReconciliationCsv.as_view()),
 ]

@@ -1,13 +1,15 @@
 """Charges come in, with the transfers that pay them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
 from billing.actions import ledger
+from billing.actions.periods import open_months
 from billing.domain.charges import ChargeInput, ChargeKind, check, check_paid
+from billing.domain.periods import booked_month
 from billing.domain.postings import Posting
 from billing.models import Charge, WaitingCharge
 from core.errors import Conflict
@@ -53,14 +55,15 @@ def _store(charges: Sequence[ChargeInput], now: datetime) -> list[UUID]:
     rates = dict(Organization.objects.filter(
         id__in={id_ for charge in charges for id_ in (charge.buyer_id, charge.provider_id)}
     ).values_list("id", "vat_rate_thousandths"))
+    last_closed = open_months()  # from here to the commit no month is closed
     ids: list[UUID] = []
     fresh: list[Charge] = []
     for charge in charges:
         row = known.get((charge.source_key, charge.revision))
         if row is None:
-            row = _row(charge, rates, now)
+            row = _row(charge, rates, last_closed, now)
             fresh.append(row)
-        elif _content(row) != _content(_row(charge, rates, now)):
+        elif _content(row) != _content(_row(charge, rates, last_closed, now)):
             raise ChargeChanged(
                 f"“{charge.source_key}” revision {charge.revision} is charged already, with other figures."
                 " Push the difference as the next revision.")
@@ -73,19 +76,20 @@ def _store(charges: Sequence[ChargeInput], now: datetime) -> list[UUID]:
     return ids
 
 
-def _row(charge: ChargeInput, rates: dict[int, int], now: datetime) -> Charge:
+def _row(charge: ChargeInput, rates: dict[int, int], last_closed: date | None, now: datetime) -> Charge:
     fields = charge._asdict() | {
         "kind": charge.kind.value, "refers_to": charge.refers_to or "", "occurred_start": charge.occurred.start,
         "occurred_end": charge.occurred.end}
     del fields["occurred"]
     taxed = charge.kind.is_taxed
     return Charge(
-        id=new_id(), charged_at=now, vat_thousandths=rates[charge.buyer_id] if taxed else 0,
+        id=new_id(), charged_at=now, booked_month=booked_month(charge.occurred, last_closed=last_closed),
+        vat_thousandths=rates[charge.buyer_id] if taxed else 0,
         provider_vat_thousandths=rates[charge.provider_id] if taxed else 0, **fields)
 
 
 # A rate that was changed between two pushes does not make the second one another charge: the first one's stands.
-_NOT_CONTENT = {"id", "charged_at", "vat_thousandths", "provider_vat_thousandths"}
+_NOT_CONTENT = {"id", "charged_at", "booked_month", "vat_thousandths", "provider_vat_thousandths"}
 
 
 def _content(row: Charge) -> dict[str, object]:

@@ -17,6 +17,7 @@ from billing.actions.withdrawals import lock_documents
 from billing.domain.accounts import available, payable, receivable, revenue, rounding
 from billing.domain.cycles import Batch, Cycle, batch_of
 from billing.domain.documents import Document, Item, draw_up
+from billing.domain.periods import month_of
 from billing.domain.postings import Posting
 from billing.domain.principal import round_invoice, round_statement
 from billing.models import (
@@ -154,8 +155,10 @@ def _kind(side: str, refers_to_id: int | None, document: Document) -> Invoice.Ki
 def item_of(charge: Charge, side: str) -> Item:
     """Return one side of a charge."""
     buys = side == "buyer"
+    own = month_of(Period(charge.occurred_start, charge.occurred_end))
+    late = {"late_month": f"{own:%Y-%m}"} if charge.booked_month and charge.booked_month > own else {}
     return Item(
-        charge_id=charge.id, kind=charge.kind, scope=charge.scope, labels=charge.labels, tokens=charge.tokens,
+        charge_id=charge.id, kind=charge.kind, scope=charge.scope, labels=charge.labels | late, tokens=charge.tokens,
         quantity_micro_st=charge.quantity_micro_st,
         price_nano=charge.buyer_price_nano if buys else charge.seller_price_nano,
         amount_micro=charge.buyer_amount_micro if buys else charge.seller_amount_micro,

@@ -9,11 +9,13 @@ from billing.models import (
     Invoice,
     InvoiceCharge,
     InvoiceState,
+    PeriodClose,
     TaxInvoiceDocument,
     Transfer,
     WaitingCharge,
 )
 from core.errors import BadRequest, Conflict, NotFound
+from core.periods import shanghai_date
 from core.transactions import assert_in_transaction
 from identity.access import Actor
 from identity.actions import audit
@@ -32,8 +34,8 @@ def withdraw_invoice(*, invoice_id: int, reason: str, now: datetime, actor: Acto
     """
     Withdraw an invoice to a buyer, so that its charges go on another one. Withdrawn already, it stays so.
 
-    Only while no tax invoice exists for it, nothing was paid on it from later deposits and no note corrects it; then
-    a credit note is the way.
+    Only while no tax invoice exists for it, nothing was paid on it from later deposits, no note corrects it, nothing of
+    it is disputed and its month is open; then a credit note is the way.
 
     :raises NotFound: there is no such invoice.
     :raises NotWithdrawable: see above.
@@ -50,6 +52,9 @@ def withdraw_invoice(*, invoice_id: int, reason: str, now: datetime, actor: Acto
         ("tax-invoice", TaxInvoiceDocument.objects.filter(invoice=invoice, counts=True).exists(),
          "A tax invoice exists for this invoice, or is asked for: correct it by a credit note."),
         ("paid", invoice.payments.exists(), "Payments stand on this invoice: correct it by a credit note."),
+        ("period", PeriodClose.objects.filter(
+            closed_at__isnull=False, month__gte=shanghai_date(invoice.issued_at).replace(day=1)).exists(),
+         "The month in which it was issued is closed: correct it by a credit note."),
         ("disputed", invoice.disputes.exclude(state="withdrawn").exists(),
          "A dispute stands on this invoice: decide that."),
         ("noted", invoice.notes.exists(), "Notes correct this invoice: correct it by another note."),

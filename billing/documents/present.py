@@ -174,6 +174,8 @@ class Presenter:
         places = [self.say(name, **{name: str(labels[name])}) for name in ("contract", "lot", "market", "auction")
                   if labels.get(name) is not None]
         about = [self.say("separator").join(places)]
+        if labels.get("late_month"):
+            about.append(self.say("late_month", month=str(labels["late_month"])))
         if line.kind == "unused" and (full := self.full_price_micro(line)):
             share = percent(round_half_up(line.amount_micro * 1_000, full))
             about.append(self.say("take_or_pay", share=share))

@@ -62,6 +62,7 @@ _TERMS: dict[str, tuple[str, str]] = {
     "kind.compensation": ("未交付差价补偿", "Compensation of the price difference"),
     "kind.replacement": ("替代采购成本", "Cost of replacement"),
     "kind.from_bond": ("由保证金承担", "Borne by the bond"),
+    "late_month": ("{month} 月的用量，该月已结账", "usage of {month}, a month that was closed"),
     "kind.allowance": ("销售折让", "Allowance"),
     "kind.from_default": ("由运营方违约账户承担", "Borne by the operator's default account"),
     "kind.platform_fee": ("平台服务费", "Platform fee"),

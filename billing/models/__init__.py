@@ -26,6 +26,7 @@ from billing.models.invoices import (
 from billing.models.journal import ClosedDay, DayBalance, DaySeal, JournalKey
 from billing.models.ledger import Account, Transfer
 from billing.models.payments import Deposit
+from billing.models.periods import ChartAccount, PeriodAccrual, PeriodClose, StatementConfirmation
 from billing.models.price_books import PriceBook, PriceBookVersion
 from billing.models.stripe import StripeCustomer, StripeEvent, StripePayment
 from billing.models.tax_invoices import (
@@ -47,6 +48,7 @@ __all__ = [
     "BillingProfile",
     "BundleOffer",
     "Charge",
+    "ChartAccount",
     "ClosedDay",
     "Credit",
     "DayBalance",
@@ -67,11 +69,14 @@ __all__ = [
     "PayoutApproval",
     "PayoutBatch",
     "PayoutStatement",
+    "PeriodAccrual",
+    "PeriodClose",
     "PriceBook",
     "PriceBookVersion",
     "RedInvoice",
     "Reminder",
     "SettledScope",
+    "StatementConfirmation",
     "StripeCustomer",
     "StripeEvent",
     "StripePayment",

@@ -67,6 +67,9 @@ class Charge(models.Model):
     occurred_start = models.DateTimeField()
     occurred_end = models.DateTimeField()
     charged_at = models.DateTimeField()
+    booked_month = models.DateField(
+        null=True, help_text="The first day of the month of account it counts in; null: that of its delivery."
+    )
 
     class Meta:
         constraints: ClassVar = [

@@ -61,6 +61,7 @@ class _Resources(Generic[Mode]):
         self.payouts: resources.Payouts[Mode] = resources.Payouts(transport)
         self.tax_invoices: resources.TaxInvoices[Mode] = resources.TaxInvoices(transport)
         self.disputes: resources.Disputes[Mode] = resources.Disputes(transport)
+        self.finance: resources.Finance[Mode] = resources.Finance(transport)
         self.card_payments: resources.CardPayments[Mode] = resources.CardPayments(transport)
         self.webhooks: resources.Webhooks[Mode] = resources.Webhooks(transport)
         self.exports: resources.Exports[Mode] = resources.Exports(transport)

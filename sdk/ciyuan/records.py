@@ -903,6 +903,15 @@ class Dispute(Record):
     decided_at: datetime | None
 
 
+class ClosedPeriod(Record):
+    month: str
+    proposed_by: str
+    proposed_at: datetime
+    closed_by: str
+    closed_at: datetime | None
+    figures: dict[str, str]
+
+
 class InvoiceTitle(Record):
     id: int
     organization: int

@@ -9,6 +9,7 @@ from ciyuan.resources.blocks import Blocks, Reservations, block_body
 from ciyuan.resources.budgets import Authorizations, Budgets
 from ciyuan.resources.delivery import Claims, Exclusions, Shortfalls
 from ciyuan.resources.disputes import Disputes
+from ciyuan.resources.finance import Finance
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Manifests, Meters, UsageQueries
 from ciyuan.resources.money import Account, Deposits, Invoices, Statements
 from ciyuan.resources.parties import Keys, Organizations
@@ -24,9 +25,8 @@ from ciyuan.resources.webhooks import Webhooks
 __all__ = [
     "Accelerators", "Account", "Auctions", "Authorizations", "Bank", "Blocks", "Budgets", "Capacities",
     "CardPayments", "Certificates", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits",
-    "Discrepancies", "Disputes",
-    "Events", "Exclusions", "Exports", "Grades", "Invoices", "Keys", "Leases", "Limits", "Manifests", "Markets",
-    "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions", "Quotes", "Reservations",
-    "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries", "Webhooks", "block_body",
-    "decimal_text", "order_body", "time_text",
+    "Discrepancies", "Disputes", "Events", "Exclusions", "Exports", "Finance", "Grades", "Invoices", "Keys", "Leases",
+    "Limits", "Manifests", "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions",
+    "Quotes", "Reservations", "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries", "Webhooks",
+    "block_body", "decimal_text", "order_body", "time_text",
 ]  # fmt: skip
