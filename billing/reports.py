@@ -14,7 +14,7 @@ from billing.domain.accounts import AccountKind
 from billing.journal_queries import trial_balance
 from core.periods import shanghai_day
 
-LIABILITIES = (AccountKind.AVAILABLE, AccountKind.GIFT, AccountKind.ESCROW, AccountKind.DISPUTE)
+LIABILITIES = (AccountKind.AVAILABLE, AccountKind.GIFT, AccountKind.BUNDLE, AccountKind.ESCROW, AccountKind.DISPUTE)
 BUCKETS = ("not_due", "days_1_30", "days_31_60", "days_61_90", "over_90")
 
 

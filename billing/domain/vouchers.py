@@ -23,6 +23,7 @@ DEFAULT_CHART: dict[str, tuple[str, str]] = {
     AccountKind.ESCROW.value: ("220302", "合同负债-待交付"),
     AccountKind.DISPUTE.value: ("220303", "合同负债-争议暂扣"),
     AccountKind.GIFT.value: ("220304", "合同负债-赠送额度"),
+    AccountKind.BUNDLE.value: ("220305", "合同负债-套餐"),
     AccountKind.PAYABLE.value: ("220201", "应付账款-供应方"),
     AccountKind.PAYOUT.value: ("220202", "应付账款-在途付款"),
     AccountKind.BOND.value: ("224101", "其他应付款-保证金"),

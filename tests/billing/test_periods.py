@@ -157,6 +157,7 @@ def test_vouchers_move_what_the_ledger_moved():
     for kind, amount in by_kind.items():
         assert abs(sum(line.amount_micro for line in lines if line.code == kind) - amount) <= 10_000 * len(lines)
     assert chart()["sales"] == DEFAULT_CHART["sales"]
+    assert set(AccountKind) <= set(DEFAULT_CHART)
 
 
 def test_a_buyer_confirms_the_statement_that_it_read():

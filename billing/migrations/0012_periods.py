@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0010_disputes'),
+        ('billing', '0011_sell_bundles_and_give_credit'),
         ('identity', '0002_send_webhooks'),
     ]
 
