@@ -109,6 +109,7 @@ async def test_a_provider_that_was_killed_is_left_alone_and_the_other_serves(tmp
         events = await world.events(6)
         assert [e["subject"] for e in events].count("contract:42") == 5
         assert world.gateway.failovers["unreachable"] == 1  # it rests after the first
+        assert [route.health.failures for route in world.gateway.holdings.routes] == [1, 0]
         await world.sites[1].die()
         with pytest.raises(openai.InternalServerError) as refused:
             await client.chat.completions.create(**ASK)

@@ -292,12 +292,10 @@ class Gateway:
     def _finish(self, call: Call, begun: Begun, counts: Counts) -> None:
         """A provider has served: take what it was from the contract, report it, learn from it."""
         now, route, wanted = self.clock(), begun.ticket.route, call.wanted
-        failures = route.health.failures
         work = route.contract.work(counts.inputs, counts.cached, counts.outputs).total_micro_st
         call.used_micro += work
         first = begun.ticket.first_token_at
         route.finish(begun.ticket, used_micro=work, output_tokens=counts.outputs, now=now)
-        route.health.failures = failures
         if begun.choice.overage_micro_yuan and begun.choice.work_micro:
             self._overage_micro += begun.choice.overage_micro_yuan * work // begun.choice.work_micro
         if counts == NOTHING:

@@ -202,14 +202,20 @@ class Route:
             self.speed.prefill.observe(ticket.load_tokens, now - ticket.began, now)
             self.health.answered()
 
+    def _came_whole(self, ticket: Ticket) -> None:
+        """An answer that came in one piece: when its first token was there is not known, so nothing is measured."""
+        self.speed.waiting_input_tokens -= ticket.uncached_tokens
+        self.health.answered()
+
     def finish(self, ticket: Ticket, *, used_micro: int, output_tokens: int, now: float) -> None:
         """The request has ended; `used_micro` is what it was in the end. A second call changes nothing."""
         if ticket.done:
             return
-        self.first_token(ticket, now)
-        began = ticket.first_token_at if ticket.first_token_at is not None else now
-        if output_tokens > 1 and now > began:
-            self.speed.decode.observe(self.speed.in_flight, (now - began) / (output_tokens - 1), now)
+        if ticket.first_token_at is None:
+            self._came_whole(ticket)
+        elif output_tokens > 1 and now > ticket.first_token_at:
+            took = now - ticket.first_token_at
+            self.speed.decode.observe(self.speed.in_flight, took / (output_tokens - 1), now)
         self._release(ticket)
         self.contract.used_micro += used_micro
         self.contract.take_rate(used_micro - ticket.reserved_micro, now)
