@@ -86,7 +86,7 @@ async def test_signed_where_the_meter_has_a_key(tmp_path):
     assert headers["authorization"] == "Bearer meter-key"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 2**31)), min_size=1, max_size=8), st.data())
 def test_a_journal_cut_off_anywhere_has_the_last_whole_record(tmp_path_factory, rows, data):
     """A kill may come between any two bytes of a record: then the one before it stands."""

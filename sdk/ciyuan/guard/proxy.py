@@ -39,7 +39,7 @@ ATTEMPT_HEADER = "Ciyuan-Attempt-Id"
 MAX_ATTEMPT = 128
 WATCH_SECONDS = 0.1
 _SSE = "text/event-stream"
-_BEGUN = "ciyuan-begun"
+_BEGUN = web.RequestKey("begun", bool)
 
 
 class _Deadline:
