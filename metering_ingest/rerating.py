@@ -111,9 +111,14 @@ def _metered(row: ContractSettlement) -> dict[int, tuple[int, dict[str, int]]]:
     period = Period(row.period_start, row.period_end)
     if not _in_whole_hours(period):
         return {u.deployment_id: (u.work_micro_st, u.tokens) for u in recount([row.contract_id], meters, period)}
+    return rolled_up(row.contract_id, meters, period)
+
+
+def rolled_up(contract_id: int, meters: list[int], period: Period) -> dict[int, tuple[int, dict[str, int]]]:
+    """Return a contract's work and tokens by deployment from the hourly rollups: it costs the hours, not the events."""
     sums: dict[int, tuple[int, dict[str, int]]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(_ROLLED_UP, [row.contract_id, meters, period.start, period.end])
+        cursor.execute(_ROLLED_UP, [contract_id, meters, period.start, period.end])
         for deployment, code, quantity, work in cursor.fetchall():
             before, tokens = sums.get(deployment, (0, {}))
             sums[deployment] = before + work, tokens | ({NAMES[code]: quantity} if quantity else {})
