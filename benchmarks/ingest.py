@@ -100,13 +100,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000 if full else 1_000_000)
     parser.add_argument("--repeats", type=int, default=15 if full else 9)
     parser.add_argument("--no-http", action="store_true")
+    parser.add_argument("--no-store", action="store_true", help="over HTTP alone")
     options = parser.parse_args()
     print(environment())
     with services(ROOT / "var" / "bench" / "ingest") as instance:
         import django
 
         django.setup()
-        figures = measure(options.rows, options.repeats)
+        figures: dict[str, float | None] = {} if options.no_store else measure(options.rows, options.repeats)
         if not options.no_http:
             figures |= over_http(instance)
     report(figures)

@@ -263,3 +263,40 @@ def lose(meter: MeterRow, ids: list[str]) -> None:
             "UPDATE usage_rollup SET quantity = quantity - CASE token_class WHEN 1 THEN 3 WHEN 2 THEN 30 ELSE 15 END,"
             " events = events - 3 WHERE meter_id = %s AND hour = %s", [meter.pk, HOUR],
         )  # fmt: skip
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`ciyuan meter keygen`, `gaps` and `resend`, the last beside a meter that has the spool."""
+    from ciyuan.cli import main
+
+    def ciyuan(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["meter", *arguments])
+        out, err = capsys.readouterr()
+        assert not ended.value.code, err
+        return out + err
+
+    key, spool = tmp_path / "meter.key", tmp_path / "spool"
+    public = ciyuan("keygen", str(key)).strip()
+    signer = Signer.read(key)
+    assert signer.public_hex == public and key.stat().st_mode & 0o77 == 0
+    world = given_world(signer)
+    with world.sdk_meter(spool) as meter:
+        for n in range(3):
+            meter.record(subject="acme", id=f"m-{n}", time=HOUR, input_tokens=10, output_tokens=5)
+        meter.flush()
+        with transaction.atomic():
+            lose(world.meter, ["m-0", "m-1", "m-2"])
+        world.client().manifests.send(manifest(3, input__text=30, output__text=15), signer=signer)
+        member = Client(world.owner.secret, http=httpx.Client(
+            transport=httpx.WSGITransport(app=WSGIHandler()), base_url="http://localhost",  # type: ignore[arg-type]
+            headers={"Authorization": f"Bearer {world.owner.secret}"},
+        ))  # fmt: skip
+        monkeypatch.setattr("ciyuan.cli.metering.open_client", lambda: member)
+        told = ciyuan("gaps")
+        assert f"gw  {HOUR:%Y-%m-%dT%H}Z  output.text: 15 of 15 missing" in told and "4 gaps" in told
+        monkeypatch.setattr("ciyuan.cli.metering.open_client", world.client)
+        told = ciyuan("resend", "--source", "gw", "--spool", str(spool), "--signing-key", str(key), "--hour",
+                      f"{HOUR:%Y-%m-%dT%H}")  # fmt: skip
+        assert told.strip() == "3 accepted"
+    assert tasks.check_gaps() == 0 and world.gaps() == {}

@@ -264,7 +264,7 @@ def resend(
     source: str, spool: Path | None, signing_key: Path | None, hour: tuple[datetime, ...], as_json: bool
 ) -> None:
     """
-    Send all that a spool keeps of an hour again, and its manifest. What has arrived already counts nothing.
+    Send all that a spool keeps of an hour again. What has arrived already counts nothing.
 
     The meter that owns the spool may go on meanwhile.
     """
