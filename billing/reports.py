@@ -157,8 +157,8 @@ def _receivables(stands: dict[int | None, int], day: date, end: datetime) -> Sec
         row = row_of(organization)
         documented = sum(row[f"{name}_micro"] for name in BUCKETS)
         row["unbilled_micro"] = -stands.get(organization, 0) - documented
-    shown = [row for _, row in sorted(rows.items(), key=str) if any(value for name, value in row.items()
-             if name.endswith("_micro"))]  # fmt: skip
+    shown = [row for _, row in sorted(rows.items(), key=str) if any(
+        bool(value) for name, value in row.items() if name.endswith("_micro"))]  # fmt: skip
     total = sum(value for row in shown for name, value in row.items() if name.endswith("_micro"))
     return Section(rows=shown, total_micro=total, ledger_micro=-sum(stands.values()))
 

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import tax_urls, views
+from billing import tax_urls, tax_views, views
 from billing.api import (
     banking,
     charges,
@@ -94,4 +94,7 @@ urlpatterns = [
     path("statements/<int:document_id>.pdf", views.statement_file, {"suffix": "pdf"}, name="statement-pdf"),
     path("statements/<int:document_id>.csv", views.statement_file, {"suffix": "csv"}, name="statement-csv"),
     path("account", views.account, name="account"),
+    path("tax-invoices", tax_views.tax_invoices, name="tax-invoices"),
+    path("tax-invoices/titles", tax_views.new_title, name="tax-invoice-title"),
+    path("tax-invoices/request", tax_views.request_one, name="tax-invoice-request"),
 ]
