@@ -35,6 +35,13 @@ def left_micro(credits: Iterable[Credit]) -> dict[int, int]:
     return dict.fromkeys(by_scope.values(), 0) | {by_scope[scope]: posted for scope, posted in rows}
 
 
+def credits_with_left(organization_id: int, most: int = 50) -> list[tuple[Credit, int]]:
+    """Return an organization's bundles and gifts with what is left of each, those that end last first."""
+    rows = list(credits_of(organization_id).order_by("-expires_at", "-pk")[:most])
+    left = left_micro(rows)
+    return [(row, left[row.pk]) for row in rows]
+
+
 def drawn_micro(organization_id: int, key: str) -> list[tuple[AccountRef, int]]:
     """Return what transfers with keys that begin with `key` drew from bundles and gifts, the last first."""
     rows = Account.objects.filter(organization_id=organization_id, kind__in=KINDS)

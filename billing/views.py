@@ -6,7 +6,7 @@ from django.shortcuts import render
 from django.utils.translation import get_language
 from django.views.decorators.http import require_GET
 
-from billing import queries
+from billing import credit_queries, queries
 from billing.documents import pdf, table
 from billing.documents.terms import Language
 from billing.models import Invoice
@@ -111,5 +111,10 @@ def account(request: HttpRequest, actor: Actor) -> HttpResponse:
         (row, -row.amount_micro if row.debit.organization_id == own else row.amount_micro) for row in page.object_list
     ]
     return render(
-        request, "billing/account.html", {"balance": queries.balance(own), "page": page, "moves": moves, "own": own}
-    )
+        request,
+        "billing/account.html",
+        {
+            "balance": queries.balance(own), "credits": credit_queries.credits_with_left(own), "page": page,
+            "moves": moves, "own": own,
+        },
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from exchange.models import DeliveryContract
 from metering_ingest.actions.settlement import settle_contract
 from metering_ingest.rerating import latest, rerate
 from tests.billing.given import given_deposit
-from tests.given import NOW, given_api, given_organization
+from tests.given import NOW, given_api, given_organization, given_user
 from tests.metering.test_settlement import DUE, Delivery, mine
 
 pytestmark = pytest.mark.django_db
@@ -159,6 +159,15 @@ def test_the_audit_names_what_was_changed():
         cursor.execute("SET LOCAL session_replication_role = origin")
     (found,) = credits_are_their_transfers()
     assert found.subject == bundle.account.scope
+
+
+def test_the_account_page_lists_them(client):
+    buyer = given_organization()
+    given_deposit(buyer, 1_000_000)
+    bought(buyer), gift(buyer)
+    client.force_login(given_user(buyer))
+    page = client.get("/account", headers={"accept-language": "en"}).content.decode()
+    assert "Bundles and gifts" in page and "summer" in page and "welcome" in page
 
 
 def test_over_http(monkeypatch):
