@@ -1,6 +1,7 @@
 """Whatever is sent to the usage door: never a 5xx, and no good event lost for a bad neighbour."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -23,7 +24,9 @@ from tests.metering.given import Door, given_meter, given_meter_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FEW = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=300 if os.environ.get("CIYUAN_PROOF") else 20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 numbers = itertools.count()
