@@ -1,5 +1,7 @@
 """Certificates: assessed from what each request took, valid for 30 days, the limit of what may be published."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +16,7 @@ from providers.models import Certificate
 from scenarios.engine import Behaviour, Engine
 from scenarios.engine.serving import serving
 from tests.given import given_api, given_deployment, given_grade, given_organization, given_window
+from tests.sdk.in_process import client_of, commands
 
 PARTS = reference_workload(max_context_tokens=32_768, max_output_tokens=4_096)
 SECONDS = {"short": 20, "long": 30, "cached": 10, "batch": 40}
@@ -163,3 +166,27 @@ async def test_what_is_measured_is_what_the_endpoint_did():
             assert (cached > 0) == (run["part"] == "cached")
     by_hand = assess(runs_of(found), wanted=parts, work=work_function(REFERENCE_7B, 100), accelerators=1)
     assert by_hand.requests == 6 * 4 * REPEATS
+
+
+@pytest.mark.proof
+@pytest.mark.django_db(transaction=True)
+def test_the_command_measures_an_endpoint_and_certifies_it(monkeypatch, capsys):
+    deployment = given_deployment(grade=given_grade(max_context_tokens=512, max_output_tokens=8))
+    model = deployment.grade.model_card.slug
+    command = [sys.executable, "-m", "scenarios.engine", "--port", "0", "--model", model, "--tokens-per-s", "500"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as engine:
+        try:
+            url = engine.stdout.readline().split()[-1]
+            run = commands(monkeypatch, capsys)
+            code, said, told = run(
+                client_of(given_api(deployment.provider)), "certify", str(deployment.pk), "--endpoint", url
+            )
+        finally:
+            engine.terminate()
+    assert code == 0, told
+    row = Certificate.objects.get()
+    assert f"{row.tokens_per_minute:,} standard tokens a minute" in said
+    assert (row.requests, row.failed, row.measured_by) == (336 * REPEATS, 0, deployment.provider)
+    assert 20 <= row.ttft_p50_ms <= row.ttft_p95_ms
+    deployment.refresh_from_db()
+    assert deployment.certified_tokens_per_minute == row.tokens_per_minute
