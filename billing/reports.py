@@ -137,7 +137,7 @@ def _liabilities(totals: Iterable[Any]) -> Section:
             sums[key] = sums.get(key, 0) + row.posted_micro
     rows = [{"account": kind, "organization": owner, "scope": scope, "amount_micro": amount}
             for (kind, owner, scope), amount in sorted(sums.items(), key=str)]  # fmt: skip
-    total = sum(row["amount_micro"] for row in rows)
+    total = sum(sums.values())
     ledger = sum(row.posted_micro for row in totals if row.ref.kind in LIABILITIES)
     return Section(rows=rows, total_micro=total, ledger_micro=ledger)
 
