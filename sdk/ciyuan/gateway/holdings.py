@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,8 @@ class Holdings:
         opened = [contract for contract in self.contracts.values() if contract.open_at(now)]
         if not opened:
             return
-        begin = datetime.fromtimestamp(min(contract.window_start for contract in opened)).astimezone()
+        first = min(contract.window_start for contract in opened)
+        begin = datetime.fromtimestamp(first - first % 3_600, UTC)  # usage is added up by the hour
         for row in await self._client.usage.query(group_by=["contract"], start=begin):
             contract = self.contracts.get(int(row["contract"])) if row["contract"] is not None else None
             if contract is not None:
