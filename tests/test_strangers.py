@@ -134,6 +134,7 @@ def owned():
         "authorization_id": authorization.pk,
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
+        "slug": market.grade.slug,
         "payment_id": StripePayment.objects.create(
             organization=buyer, kind="checkout", amount_micro=10**7, created_at=NOW
         ).pk,

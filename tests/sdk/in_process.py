@@ -34,8 +34,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., tupl
 
 
 def _open(monkeypatch: pytest.MonkeyPatch, client: Client) -> None:
-    for found in pkgutil.iter_modules(cli.__path__):
-        if not found.name.startswith("__"):
-            module = importlib.import_module(f"{cli.__name__}.{found.name}")
-            if hasattr(module, "open_client"):
-                monkeypatch.setattr(module, "open_client", lambda: client)
+    names = [found.name for found in pkgutil.iter_modules(cli.__path__) if not found.name.startswith("__")]
+    # All are imported before the first is changed: one imported later would take the changed function for its own.
+    for module in [importlib.import_module(f"{cli.__name__}.{name}") for name in names]:
+        if hasattr(module, "open_client"):
+            monkeypatch.setattr(module, "open_client", lambda: client)
