@@ -114,6 +114,7 @@ def undisturbed(trace, tmp_path_factory):
     return play(tmp_path_factory.mktemp("day"), trace)
 
 
+@pytest.mark.proof
 def test_a_day_ends_in_invoices_that_add_up(undisturbed, trace):
     assert undisturbed["audit_clean"]
     assert undisturbed["auction"]["volume"] > 0
