@@ -30,6 +30,7 @@ hypothesis.settings.register_profile("proof", max_examples=2_000, deadline=None,
 hypothesis.settings.load_profile("proof" if os.environ.get("CIYUAN_PROOF") else "quick")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist notes the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("processes"):
