@@ -28,7 +28,7 @@ sandbox: setup-run ## an exchange of its own whose clock runs fast (SPEED=43200:
 	@exec $(BIN)/python -m config.run --sandbox $(if $(SPEED),--speed $(SPEED))
 
 test: setup ## all tests, on real servers (ARGS= for pytest)
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 check: setup ## linters, types, layers, migrations, API schema, deployment settings
 	$(BIN)/python -m config.check
@@ -40,7 +40,7 @@ check-litellm: setup ## the unmodified LiteLLM reports its usage here (230 MB on
 	$(BIN)/pytest -m litellm tests/metering/test_real_clients.py
 
 proof: setup ## the same promises at full size
-	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 --dist loadgroup -m "(proof or property) and not browser" $(ARGS)
+	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
 
 browser: setup ## the pages in a real Chromium, on a living demo market (apt install chromium fonts-noto-cjk)
 	$(BIN)/pytest -m "browser and not screenshots" $(ARGS)

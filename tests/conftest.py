@@ -30,12 +30,8 @@ hypothesis.settings.register_profile("proof", max_examples=2_000, deadline=None,
 hypothesis.settings.load_profile("proof" if os.environ.get("CIYUAN_PROOF") else "quick")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist notes the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("processes"):
-            # A module's tests share the instance that it starts: in one worker they start one.
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
 
