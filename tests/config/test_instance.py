@@ -39,6 +39,7 @@ def test_its_database_is_durable(instance):
             assert connection.execute(f"SHOW {setting}").fetchone() == ("on",)
 
 
+@pytest.mark.proof  # four commands, each a process that imports everything
 def test_bootstrap_twice_is_bootstrap_once(instance):
     first = instance.bootstrap()
     assert instance.bootstrap() == first == json.loads((instance.var / "operator.json").read_text())
