@@ -8,17 +8,17 @@ from django.db import connection
 
 from exchange.candle_chart import MOST_CANDLES, interval_for
 from exchange.domain.candles import ORIGIN, Candle, floor, without_holes
+from exchange.domain.numbering import entry_id
 from exchange.models import Market, Trade
-from exchange.models.journal import entry_id
+from exchange.queries import STANDS, standing_trades
 
 MOST_TRADES = 20_000  # that a page sums up
-_TRADED = """
+_TRADED = f"""
 SELECT date_bin(%s, occurred_at, %s), (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1], sum(quantity_tokens)::bigint,
        sum(quantity_tokens::numeric * price_nano), count(*)
 FROM exchange_trade t
-WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s AND aggressor <> 3 AND NOT EXISTS (
-  SELECT FROM exchange_annulment n WHERE n.market_id = %s AND n.sequence > 0 AND n.auction_sequence = t.sequence)
+WHERE id BETWEEN %s AND %s AND occurred_at >= %s AND occurred_at < %s AND {STANDS}
 GROUP BY 1 ORDER BY 1
 """
 
@@ -32,7 +32,7 @@ def candles(market: Market, *, interval: timedelta, since: datetime, until: date
     first = first_trade_since(market, since)
     last = entry_id(market.pk, market.last_trade)
     with connection.cursor() as cursor:
-        values: list[Any] = [interval, ORIGIN, entry_id(market.pk, first), last, since, until, market.pk]
+        values: list[Any] = [interval, ORIGIN, entry_id(market.pk, first), last, since, until]
         cursor.execute(_TRADED, values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     traded = [
@@ -41,7 +41,8 @@ def candles(market: Market, *, interval: timedelta, since: datetime, until: date
     ]
     before = None
     if first > 1:
-        before = Trade.objects.filter(pk=entry_id(market.pk, first - 1)).values_list("price_nano", flat=True).first()
+        earlier = standing_trades(market.pk).filter(pk__lt=entry_id(market.pk, first)).order_by("-pk")
+        before = earlier.values_list("price_nano", flat=True).first()
     return list(without_holes(traded, interval=interval, since=since, until=until, close=before))
 
 

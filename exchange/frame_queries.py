@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db.models import Max, Q
 
 from exchange.domain.frames import Frame, PublicMarket, unpack, unpack_rows
+from exchange.domain.numbering import entry_id, id_range, number_of
 from exchange.domain.orders import Phase
 from exchange.models import JournalEntry, Market, MarketFrame, OwnFrame
-from exchange.models.journal import entry_id, id_range, number_of
 
 KEPT_MARKETS = 64
 _kept: "OrderedDict[int, tuple[Lock, PublicMarket]]" = OrderedDict()

@@ -9,13 +9,14 @@ from django.db import connection
 from core.money import round_half_up
 from exchange.domain.spot_index import Pair, SpotIndex, spot_index
 from exchange.models import AuctionResult
+from exchange.queries import STANDS
 from identity.models import Organization
 from providers.queries import lowest_list_price_nano
 
 WINDOW = timedelta(hours=24)
 LIST_PRICE_STANDS = timedelta(days=7)
 
-_PAIRS = """
+_PAIRS = f"""
 SELECT (t.occurred_at AT TIME ZONE 'Asia/Shanghai')::date, t.buyer_id, t.seller_id, sum(t.quantity_tokens)::bigint,
        sum(t.quantity_tokens::numeric * t.price_nano), count(*)
 FROM exchange_market m JOIN exchange_trade t ON t.id BETWEEN (m.id << 32) AND (m.id << 32) + m.last_trade
@@ -23,9 +24,7 @@ WHERE m.grade_id = %(grade)s AND m.last_trade > 0 AND m.gate_closes_at >= %(sinc
   AND t.occurred_at >= %(since)s AND t.occurred_at < %(until)s
   AND NOT EXISTS (
       SELECT FROM exchange_auctionresult a WHERE a.market_id = m.id AND a.sequence = t.sequence AND a.thin)
-  AND t.aggressor <> 3 AND NOT EXISTS (
-      SELECT FROM exchange_annulment n
-      WHERE n.market_id = m.id AND n.auction_sequence = t.sequence AND n.sequence > 0)
+  AND {STANDS}
 GROUP BY 1, 2, 3
 """
 

@@ -9,8 +9,8 @@ from billing.queries import balance
 from core.money import format_yuan
 from exchange import frame_queries, queries, wire
 from exchange.api import shapes
+from exchange.domain.numbering import entry_id
 from exchange.models import Command, MarketPosition, OwnFrame, Trade
-from exchange.models.journal import entry_id
 from identity.access import Actor
 
 ORDERS_AT_ONCE = 500

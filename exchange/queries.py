@@ -13,6 +13,7 @@ from core.periods import Period
 from exchange.domain.funding import Funding
 from exchange.domain.limits import NO_LIMITS, Exposure, Limits, refilled
 from exchange.domain.netting import OpenLot
+from exchange.domain.numbering import entry_id, id_range
 from exchange.domain.orders import BUY, CANCEL_ON_DISCONNECT, SELL, Reason
 from exchange.domain.requests import MarketTerms
 from exchange.models import (
@@ -39,7 +40,6 @@ from exchange.models import (
     Trade,
     Unplaced,
 )
-from exchange.models.journal import entry_id, id_range
 from identity.access import Actor
 
 REFERENCE_DAYS = 7
@@ -284,6 +284,12 @@ def trades_of(organization_id: int, market_ids: Collection[int] | None = None) -
         first, last = id_range(market_id)
         ranges |= Q(id__gte=first, id__lte=last)
     return Trade.objects.filter(ranges).filter(Q(buyer_id=organization_id) | Q(seller_id=organization_id))
+
+
+# Of a trade `t`: no annulment has reversed it, and it is no mirror entry that reverses one.
+STANDS = """t.aggressor <> 3 AND NOT EXISTS (
+  SELECT FROM exchange_annulment n
+  WHERE n.market_id = t.id >> 32 AND n.auction_sequence = t.sequence AND n.sequence > 0)"""
 
 
 def standing_trades(market_id: int) -> "QuerySet[Trade]":

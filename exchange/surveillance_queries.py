@@ -17,8 +17,9 @@ from typing import Any
 from django.db import connection
 
 from core.periods import shanghai_date
+from exchange.domain.numbering import id_range
 from exchange.models import Market
-from exchange.models.journal import id_range
+from exchange.queries import STANDS
 
 LATE_SHARE, LATE_VOLUME_SHARE = 10, 20
 MATCHED_MARKETS, MATCHED_DAYS = 3, timedelta(days=7)
@@ -72,14 +73,13 @@ def late_withdrawals(market: Market) -> Iterator[Found]:
         opened = auction.cleared_at
 
 
-_MATCHED = """
+_MATCHED = f"""
 WITH traded AS (
     SELECT m.id AS market_id, t.buyer_id, t.seller_id, sum(t.quantity_tokens) AS tokens
     FROM exchange_market m JOIN exchange_trade t ON t.id BETWEEN (m.id << 32) AND (m.id << 32) + m.last_trade
-    WHERE m.grade_id = %(grade)s AND m.last_trade > 0 AND t.aggressor <> 3
+    WHERE m.grade_id = %(grade)s AND m.last_trade > 0
       AND m.gate_closes_at > %(since)s AND m.gate_closes_at <= %(until)s
-      AND NOT EXISTS (SELECT FROM exchange_annulment n WHERE n.market_id = m.id AND n.auction_sequence = t.sequence
-                      AND n.sequence > 0)
+      AND {STANDS}
     GROUP BY 1, 2, 3
 ), bought AS (SELECT market_id, buyer_id, sum(tokens) AS tokens FROM traded GROUP BY 1, 2
 ), sold AS (SELECT market_id, seller_id, sum(tokens) AS tokens FROM traded GROUP BY 1, 2

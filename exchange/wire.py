@@ -12,12 +12,12 @@ from typing import Any
 
 from core.money import LOT_TOKENS, format_price, format_yuan, round_half_up
 from exchange.domain.frames import Frame, Indicative, PublicMarket, Statistics, TradeTick
+from exchange.domain.numbering import entry_id
 from exchange.domain.orders import BUY, SELL
 from exchange.domain.public_book import Level, Row, checksum
 from exchange.domain.times import from_ns
 from exchange.frame_queries import PHASE_NAMES
 from exchange.models import Market
-from exchange.models.journal import entry_id
 
 TAKERS = {0: "auction", 1: "buy", 2: "sell"}
 SIDES = {BUY: "buy", SELL: "sell"}

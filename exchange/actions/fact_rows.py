@@ -10,7 +10,7 @@ import numpy as np
 from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, microseconds
 from exchange.actions.market_state import Entry
 from exchange.domain.facts import AuctionTrades, OrderEventRow, TradeRow
-from exchange.models.journal import NUMBER_MASK, entry_id
+from exchange.domain.numbering import NUMBER_MASK, entry_id
 
 # Each field is its length as int32 (−1 for null), then its bytes.
 _JOURNAL = "id, kind, occurred_at, outcome, command_id, content, state_hash"

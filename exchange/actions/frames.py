@@ -16,13 +16,14 @@ from core.money import LOT_TOKENS
 from exchange.actions.market_state import MarketState
 from exchange.domain.facts import ENOUGH_FOR_COLUMNS, Facts, PublicTrades
 from exchange.domain.frames import Frame, Indicative, Statistics, Uncrossed, pack, pack_rows, unpack
+from exchange.domain.numbering import NUMBER_BITS, NUMBER_MASK, entry_id, id_range
 from exchange.domain.orders import Phase
 from exchange.domain.public_book import whole
 from exchange.domain.resting import FILL, PHASE, UNCROSSED
 from exchange.domain.times import to_ns
 from exchange.domain.uncross import indicative
 from exchange.models import Market, MarketFrame
-from exchange.models.journal import NUMBER_BITS, NUMBER_MASK, entry_id, id_range
+from exchange.queries import STANDS
 
 BOOK_EVERY_ROWS, BOOK_EVERY_SHARE = 2_000, 2
 LARGEST_MESSAGE_BYTES = 200_000
@@ -111,12 +112,11 @@ def _before(state: MarketState, market: Market, prev_sequence: int) -> tuple[Sta
     return _statistics_of_trades(market, market.last_trade), False
 
 
-_OF_TRADES = """
+_OF_TRADES = f"""
 SELECT (array_agg(price_nano ORDER BY id))[1], max(price_nano), min(price_nano),
        (array_agg(price_nano ORDER BY id DESC))[1],
        sum(quantity_tokens)::bigint, sum(quantity_tokens::numeric * price_nano), count(*)
-FROM exchange_trade t WHERE id BETWEEN %s AND %s AND aggressor <> 3 AND NOT EXISTS (
-  SELECT FROM exchange_annulment n WHERE n.market_id = %s AND n.sequence > 0 AND n.auction_sequence = t.sequence)
+FROM exchange_trade t WHERE id BETWEEN %s AND %s AND {STANDS}
 """
 
 
@@ -127,7 +127,7 @@ def _statistics_of_trades(market: Market, last: int) -> Statistics:
     """
     tick, (first, _) = market.tick_nano, id_range(market.pk)
     with connection.cursor() as cursor:
-        cursor.execute(_OF_TRADES, [first, entry_id(market.pk, last), market.pk])
+        cursor.execute(_OF_TRADES, [first, entry_id(market.pk, last)])
         opening, high, low, latest, tokens, amount, count = cursor.fetchone()
     if not count:
         return Statistics()

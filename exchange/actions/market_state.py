@@ -22,12 +22,12 @@ from exchange.domain.book import Book
 from exchange.domain.commands import QueuedCommand
 from exchange.domain.facts import Facts, TradeRow
 from exchange.domain.frames import Statistics
+from exchange.domain.numbering import entry_id, id_range
 from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase, Rare
 from exchange.domain.public_book import Published
 from exchange.domain.settling import Settling
 from exchange.domain.times import from_ns, to_ns
 from exchange.models import BookSnapshot, Command, JournalEntry, Market, Trade
-from exchange.models.journal import entry_id, id_range
 
 KEPT_BOOKS = 64
 CANCEL, REPLACE = int(Kind.CANCEL), int(Kind.REPLACE)

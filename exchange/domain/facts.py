@@ -20,11 +20,11 @@ from billing.domain.bulk import Bulk, Ids, numbered_id, numbered_key
 from billing.domain.postings import Posting, Stage
 from core.money import LOT_TOKENS
 from exchange.domain.funding import Funding
+from exchange.domain.numbering import NUMBER_MASK
 
 Integers = NDArray[np.int64]
 TRADE_PREFIX, TRADE_KIND = "trade:", "trade"
 ANNULMENT = 3  # the aggressor of a mirror trade
-NUMBER_MASK = 0xFFFF_FFFF  # of a trade's id: its number within the market
 ENOUGH_FOR_COLUMNS = 32  # below, arrays cost more than they save
 LARGEST_SUM = 2**62  # what the amounts of one bulk may add up to
 

@@ -30,6 +30,7 @@ from exchange.domain.facts import (
     pay_singles,
 )
 from exchange.domain.funding import Funding
+from exchange.domain.numbering import entry_id
 from exchange.domain.orders import SELL, Event, EventRow, Maker, Reason
 from exchange.domain.times import to_ns
 
@@ -42,7 +43,6 @@ REFUSED, FILL, CANCELLED, EXPIRED, REDUCED, REPLACED, TRIGGERED, UNCROSSED = map
 )  # fmt: skip
 ENOUGH_FOR_COLUMNS = 200  # fills of an auction; below, arrays cost more than they save
 POST, PENDING, RELEASE = Stage.POST, Stage.PENDING, Stage.RELEASE
-NUMBER_BITS = 32
 ANNULLED = int(Reason.ANNULLED)
 REDUCTION = 1 << 40  # marks the number of a hold's use as that of a reduction, not of an order
 AGGRESSORS = {int(Maker.BUY): 2, int(Maker.SELL): 1, int(Maker.NEITHER): 0}  # the one who did not rest
@@ -179,10 +179,10 @@ class Settling:
         Reverse trades, each by its mirror: the seller buys back at the same price. What a trade had filled of an order
         that is still open counts as taken out of it.
         """
-        facts, entry_id = self.facts, self.market_id << NUMBER_BITS | sequence
+        facts, entry = self.facts, entry_id(self.market_id, sequence)
         for trade in trades:
             self.trades = number = self.trades + 1
-            mirror_id = self.market_id << NUMBER_BITS | number
+            mirror_id = entry_id(self.market_id, number)
             tokens, price_nano = trade.quantity_tokens, trade.price_nano
             facts.mirrors.append(
                 TradeRow(
@@ -210,7 +210,7 @@ class Settling:
                 if live:
                     self.orders[live].filled_tokens -= tokens
                     self.orders[live].reduced_tokens += tokens
-                facts.order_events.append(OrderEventRow(order_id, entry_id, REDUCED, ANNULLED, tokens, 0))
+                facts.order_events.append(OrderEventRow(order_id, entry, REDUCED, ANNULLED, tokens, 0))
 
     def _settle_auction(self, events: Sequence[EventRow], sequence: int) -> Sequence[EventRow]:
         """Settle an auction's fills all at once; return the events that are left, or all if it cannot be done so."""
@@ -220,7 +220,7 @@ class Settling:
         before, after = events[: fills[0]], [*events[fills[-1] + 1 :]]
         self.settle(before[1:], sequence)  # what self-trade prevention took out
         trades = settle_fills(
-            [events[place] for place in fills], self.orders, first_id=self.market_id << NUMBER_BITS | self.trades + 1,
+            [events[place] for place in fills], self.orders, first_id=entry_id(self.market_id, self.trades + 1),
             sequence=sequence, tick_nano=self.tick_nano, at_ms=self._ms, facts=self.facts,
         )  # fmt: skip
         if trades is None:
@@ -237,7 +237,7 @@ class Settling:
         bought, sold = buyer.funding, seller.funding
         buyer_id, seller_id, facts = buyer.owner, seller.owner, self.facts
         self.trades = number = self.trades + 1
-        trade_id = self.market_id << NUMBER_BITS | number
+        trade_id = entry_id(self.market_id, number)
         excess_micro = bought.take_buy(tokens, price_nano)
         bond_micro = sold.take_sell(tokens)
         buyer.filled_tokens += tokens
@@ -367,8 +367,8 @@ class Settling:
     def _happened(
         self, order: LiveOrder, sequence: int, kind: int, reason: int = 0, tokens: int = 0, price_nano: int = 0
     ) -> None:
-        entry_id = self.market_id << NUMBER_BITS | sequence
-        self.facts.order_events.append(OrderEventRow(order.id, entry_id, kind, reason, tokens, price_nano))
+        entry = entry_id(self.market_id, sequence)
+        self.facts.order_events.append(OrderEventRow(order.id, entry, kind, reason, tokens, price_nano))
 
     def _release(
         self, movement: Movement, number: int, owner: int, selling: bool, amount_micro: int, hold_id: bytes

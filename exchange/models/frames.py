@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from exchange.models.journal import market_of, number_of
+from exchange.domain.numbering import market_of, number_of
 from exchange.models.markets import Market
 from identity.models import Organization
 

@@ -9,12 +9,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from exchange.domain.numbering import market_of, number_of
 from exchange.models.markets import Market
 from exchange.models.orders import Command
 from identity.models import Organization
-
-NUMBER_BITS = 32
-NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 
 class JournalEntry(models.Model):
@@ -190,23 +188,3 @@ class OrderEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.get_kind_display()}"
-
-
-def entry_id(market_id: int, number: int) -> int:
-    """Return the id of a market's journal entry or trade by its number."""
-    return market_id << NUMBER_BITS | number
-
-
-def market_of(row_id: int) -> int:
-    """Return the market of a journal entry or trade by its id."""
-    return row_id >> NUMBER_BITS
-
-
-def number_of(row_id: int) -> int:
-    """Return the number within its market of a journal entry or trade by its id."""
-    return row_id & NUMBER_MASK
-
-
-def id_range(market_id: int, after: int = 0) -> tuple[int, int]:
-    """Return the first and the last id that a market's entries or trades after number `after` may have."""
-    return entry_id(market_id, after + 1), entry_id(market_id, NUMBER_MASK)

@@ -227,3 +227,11 @@ def test_what_was_annulled_counts_in_no_statistics_and_no_candle(operators, clie
     since = now - timedelta(minutes=5)
     candles = candle_queries.candles(world.market, interval=timedelta(minutes=1), since=since, until=now + timedelta(1))
     assert sum(candle.volume for candle in candles) == 1_000
+
+
+def test_a_flat_candle_keeps_the_price_of_the_last_trade_that_stands(operators):
+    world = World(mode="exchange")
+    world.annul(operators)
+    since = world.market.call_closes_at + timedelta(minutes=1)
+    until = since + timedelta(minutes=2)
+    assert candle_queries.candles(world.market, interval=timedelta(minutes=1), since=since, until=until) == []

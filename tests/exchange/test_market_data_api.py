@@ -14,9 +14,9 @@ from exchange import candle_queries, frame_queries
 from exchange.actions.positions import add_capacity
 from exchange.domain import candles
 from exchange.domain.candles import Candle, floor
+from exchange.domain.numbering import entry_id
 from exchange.domain.spot_index import Pair, spot_index
 from exchange.models import AuctionResult, Market, MarketFrame, Trade
-from exchange.models.journal import entry_id
 from providers.actions.prices import set_list_price
 from tests.exchange.test_public_book import kraken_checksum
 from tests.given import (

@@ -9,8 +9,8 @@ from django.db import connection, transaction
 
 from exchange.actions import facts, market_state
 from exchange.domain.frames import pack, unpack
+from exchange.domain.numbering import entry_id
 from exchange.models import BookSnapshot, JournalEntry, Market, MarketFrame
-from exchange.models.journal import entry_id
 from tests.exchange.checking import findings
 from tests.given import (
     advanced,
