@@ -1,15 +1,21 @@
 """Halt, kill switches, mass cancel and leases: through the API, the command and the console, with money at the end."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.urls import reverse
 
 from billing.queries import balance
 from core import clock
 from exchange import tasks
+from exchange.actions.accept import accept
+from exchange.actions.controls import stop_trading
+from exchange.domain.requests import OrderRequest
 from exchange.models import Command, Intervention, JournalEntry, Lease, Market, TradingStop
+from exchange.queries import order_states
 from identity.models import AuditEntry
 from tests.exchange.checking import findings
 from tests.given import (
@@ -285,3 +291,36 @@ class TestLeases:
     def test_refuses_odd_lengths(self, buyer, seconds):
         answer = given_api(buyer).post("/v1/leases", {"seconds": seconds})
         assert (answer.status_code, answer.json()["field"]) == (400, "seconds")
+
+
+@pytest.mark.proof
+@pytest.mark.django_db(transaction=True)
+class TestRaces:
+    """The stop comes while orders do: each is before it, and cancelled, or after it, and refused."""
+
+    def test_no_order_outlives_the_stop_of_its_organization(self, market, buyer, race):
+        def place(client_order):
+            with transaction.atomic():
+                request = OrderRequest(
+                    market_id=market.pk, side="buy", quantity_tokens=1_000, price_nano=3_000_000,
+                    client_order_id=client_order,
+                )  # fmt: skip
+                [outcome] = accept(organization=buyer, requests=[request], now=clock.now())
+            return outcome
+
+        def place_many(sender):
+            return [place(f"{sender}-{number}") for number in range(12)]
+
+        def stop():
+            with transaction.atomic():
+                stop_trading(organization_id=buyer.pk, market_id=None, reason="wild", now=clock.now())
+
+        outcomes = race(*(partial(place_many, sender) for sender in range(3)), stop)
+        assert outcomes.pop() is None
+        codes = [getattr(outcome, "code", "accepted") for each in outcomes for outcome in each]
+        assert set(codes) <= {"accepted", "trading-stopped"}
+        advanced(market, clock.now())
+        assert all(state.ended for state in order_states(Command.objects.filter(organization=buyer)))
+        assert Command.objects.filter(organization=buyer).count() == codes.count("accepted")
+        assert balance(buyer.pk).held_micro == 0
+        assert place("later").code == "trading-stopped"
