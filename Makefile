@@ -45,7 +45,7 @@ proof: setup ## the same promises at full size
 browser: setup ## the pages in a real Chromium, on a living demo market (apt install chromium fonts-noto-cjk)
 	$(BIN)/pytest -m "browser and not screenshots" $(ARGS)
 
-bench: setup ## the benchmarks (10 minutes; FULL=1 adds the large ones)
+bench: setup ## the benchmarks, one after the other (half an hour; FULL=1 adds the large ones)
 	$(BIN)/python -m benchmarks
 
 day: setup-run ## a whole trading day on real usage (TRACE=a trace file; without one, generated traffic)

@@ -1,7 +1,7 @@
 """
 The continuous book against the order books of PyPI: messages a second on the same flow, and how cost and memory grow.
 
-    python -m benchmarks.book [messages] [repeats]
+    python -m benchmarks.book [messages] [repeats]      # FULL=1 adds a book of a million orders to the growth
 
 `limit_flow_vs_fastest_peer` is our messages a second over the fastest peer's on the flow of `flows.limit_flow`, which
 every peer can run. `all_types_flow_vs_fastest_peer` is ours on `flows.all_types_flow`, which no peer can run, over the
@@ -11,6 +11,7 @@ garbage collector off; the repeats are interleaved. Where a peer shows its trade
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from exchange.domain.orders import Event, Kind, MarketTerms, Phase
 
 FILL = int(Event.FILL)
 TERMS = MarketTerms(cap=20_000, maximum_lots=1_000_000)
+FULL = os.environ.get("FULL") == "1"
 PEERS = ("nanobook", "limit-order-book", "cython-orderbook", "liquibook")
 
 
@@ -146,7 +148,8 @@ def main(count: int = 1_000_000, repeats: int = 3) -> None:
     rates, trades = compare(commands, mixed, repeats)
     rows = [(name, f"{rate:,.0f}", trades.get(name, "")) for name, rate in rates.items()]
     print(harness.table(f"{count:,} messages, median of {repeats}", ("book", "messages/s", "trades"), rows))
-    print(growth([size for size in (1_000, 10_000, 100_000, 1_000_000) if size <= count]))
+    sizes = (1_000, 10_000, 100_000, *([1_000_000] if FULL else []))
+    print(growth([size for size in sizes if size <= count]))
     fastest = max(rate for name, rate in rates.items() if name in PEERS)
     harness.report({
         "limit_flow_vs_fastest_peer": rates["ciyuan"] / fastest,
