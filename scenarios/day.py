@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock_time
 from decimal import Decimal
@@ -36,6 +36,8 @@ GRADE, MODEL = "qwen3-32b-batch-cn", "qwen3-32b"
 LIST_PRICE = Decimal("0.0000026")
 LOT_TOKENS = 1_000
 BATCH = 500
+SHOWN_BAD_LINES = 20
+NIGHT = timedelta(hours=9)  # the night window of the default schedule
 MICRO = 1_000_000
 #: A day whose holidays are published, for traces that bear no date.
 DEFAULT_DAY = date(2026, 11, 23)
@@ -308,9 +310,8 @@ class Day:
         return _lots(max(self._minimum_order(), self.total_tokens * offers.share // 1_000))
 
     def _window_minutes(self) -> int:
-        """The night window of the default schedule: nine hours."""
         if self.market is None:
-            return 9 * 60
+            return NIGHT // timedelta(minutes=1)
         minutes: int = (self.market.window_end - self.market.window_start) // timedelta(minutes=1)
         return minutes
 
@@ -478,7 +479,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play a day by the command line; 0 when the audit is clean."""
     parser = argparse.ArgumentParser(prog="make day", description="A whole trading day on a usage trace.")
     parser.add_argument(
-        "trace", nargs="?", type=Path, help="Azure CSV or Mooncake JSONL; without it traffic is made up"
+        "trace",
+        nargs="?",
+        type=Path,
+        help="CSV of Azure or BurstGPT, JSONL of Mooncake or Qwen-Bailian; without it traffic is made up",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--var", type=Path, default=Path("var/day"), help="the instance's folder, emptied first")
@@ -493,8 +497,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NotATrace, OSError) as error:
         print(f"make day: {error}", file=sys.stderr)
         return 2
-    for bad in trace.bad_lines:
+    for bad in trace.bad_lines[:SHOWN_BAD_LINES]:
         print(f"{chosen.trace}: {bad}; left out", file=sys.stderr)
+    if len(trace.bad_lines) > SHOWN_BAD_LINES:
+        print(f"{chosen.trace}: {len(trace.bad_lines):,} such lines in all; left out", file=sys.stderr)
+    within = [request for request in trace.requests if request.after < NIGHT]
+    if len(within) < len(trace.requests):
+        late = len(trace.requests) - len(within)
+        print(f"{chosen.trace}: {late:,} requests come after the night's nine hours; left out", file=sys.stderr)
+        trace = replace(trace, requests=within)
     instance = Instance(var=chosen.var, clock=True, seed=chosen.seed)
     if chosen.var.exists():
         instance.stop()

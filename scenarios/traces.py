@@ -1,22 +1,26 @@
 """
-Traces of real inference requests, in the two public formats, and generated traffic.
+Traces of real inference requests, in the public formats, and generated traffic.
 
 - Azure LLM inference traces (CSV: TIMESTAMP, ContextTokens, GeneratedTokens), 2023 and 2024.
+- BurstGPT (CSV: Timestamp in seconds, Model, Request tokens, Response tokens, …). A request without a response failed.
 - Mooncake traces (JSONL: timestamp in ms, input_length, output_length, hash_ids per block of 512 input tokens). A block
   whose id was seen before is a prefix-cache hit.
+- Qwen-Bailian traces (JSONL: the same and chat_id; timestamp in seconds, blocks of 16 tokens).
 """
 
 import csv
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
-BLOCK_TOKENS = 512
+BLOCK_TOKENS, BAILIAN_BLOCK_TOKENS = 512, 16
 MAX_TOKENS = 10_000_000
+When = TypeVar("When", datetime, timedelta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class BadLine:
 
 
 class NotATrace(ValueError):
-    """The file is in neither format."""
+    """The file is in none of the formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +65,24 @@ class Trace:
 
 def read_trace(path: Path) -> Trace:
     """
-    Read a trace file of either format.
+    Read a trace file of any of the formats.
 
-    :raises NotATrace: the first line fits neither format, or no line is a request.
+    :raises NotATrace: the first line fits none of them, or no line is a request.
     :raises OSError: the file cannot be read.
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline()
         file.seek(0)
         if first.lstrip().startswith("{"):
-            trace = _read_mooncake(file)
+            trace = _read_blocks(file, bailian='"chat_id"' in first)
         elif "contexttokens" in first.lower():
             trace = _read_azure(file)
+        elif "request tokens" in first.lower():
+            trace = _read_burst(file)
         else:
             raise NotATrace(
-                f"{path}: neither an Azure CSV (TIMESTAMP,ContextTokens,GeneratedTokens) nor Mooncake JSONL"
+                f"{path}: neither a CSV of Azure (TIMESTAMP,ContextTokens,GeneratedTokens) or BurstGPT"
+                " (Timestamp,Model,Request tokens,Response tokens) nor JSONL of Mooncake or Qwen-Bailian"
                 ' ({"timestamp": …, "input_length": …, "output_length": …}).'
             )
     if not trace.requests:
@@ -84,13 +91,31 @@ def read_trace(path: Path) -> Trace:
 
 
 def _read_azure(lines: Iterable[str]) -> Trace:
+    timed, bad = _read_csv(lines, ("timestamp", "contexttokens", "generatedtokens"), _azure_time)
+    start = timed[0][0] if timed else None
+    requests = [TraceRequest(number, at - (start or at), inputs, 0, outputs) for at, number, inputs, outputs in timed]
+    return Trace(requests, bad, start)
+
+
+def _read_burst(lines: Iterable[str]) -> Trace:
+    timed, bad = _read_csv(lines, ("timestamp", "request tokens", "response tokens"), _seconds)
+    start = timed[0][0] if timed else timedelta()
+    bad += [BadLine(number, "the request failed: it has no response tokens") for _, number, _, out in timed if not out]
+    requests = [TraceRequest(number, at - start, inputs, 0, out) for at, number, inputs, out in timed if out]
+    return Trace(requests, sorted(bad, key=lambda one: one.line), None)
+
+
+def _read_csv(
+    lines: Iterable[str], wanted: Sequence[str], time_of: Callable[[str], When]
+) -> tuple[list[tuple[When, int, int, int]], list[BadLine]]:
+    """Return (time, line, input tokens, output tokens) of each request by time, and the lines that are none."""
     reader = csv.reader(lines)
     header = [name.strip().lower() for name in next(reader)]
     try:
-        columns = [header.index(name) for name in ("timestamp", "contexttokens", "generatedtokens")]
+        columns = [header.index(name) for name in wanted]
     except ValueError as error:
         raise NotATrace(f"the CSV's header lacks a column: {error}") from None
-    timed: list[tuple[datetime, int, int, int]] = []
+    timed: list[tuple[When, int, int, int]] = []
     bad: list[BadLine] = []
     for row in reader:
         if not row:
@@ -98,13 +123,11 @@ def _read_azure(lines: Iterable[str]) -> Trace:
         number = reader.line_num
         try:
             at, inputs, outputs = (row[column].strip() for column in columns)
-            timed.append((_azure_time(at), number, _count(inputs), _count(outputs)))
-        except (ValueError, IndexError) as error:
+            timed.append((time_of(at), number, _count(inputs), _count(outputs)))
+        except (ValueError, IndexError, OverflowError) as error:
             bad.append(BadLine(number, _reason(error, row)))
-    timed.sort(key=lambda item: (item[0], item[1]))
-    start = timed[0][0] if timed else None
-    requests = [TraceRequest(number, at - (start or at), inputs, 0, outputs) for at, number, inputs, outputs in timed]
-    return Trace(requests, bad, start)
+    timed.sort(key=lambda item: item[:2])
+    return timed, bad
 
 
 def _azure_time(text: str) -> datetime:
@@ -112,8 +135,23 @@ def _azure_time(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _read_mooncake(lines: Iterable[str]) -> Trace:
-    rows: list[tuple[int, int, int, int, list[int]]] = []
+def _seconds(value: object) -> timedelta:
+    """Return a time given as seconds since some beginning."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is no time in seconds")
+    at = timedelta(seconds=float(value))
+    if at < timedelta():
+        raise ValueError(f"the time {value} is negative")
+    return at
+
+
+def _milliseconds(value: object) -> timedelta:
+    return timedelta(milliseconds=_whole(value))
+
+
+def _read_blocks(lines: Iterable[str], *, bailian: bool) -> Trace:
+    time_of, block_tokens = (_seconds, BAILIAN_BLOCK_TOKENS) if bailian else (_milliseconds, BLOCK_TOKENS)
+    rows: list[tuple[timedelta, int, int, int, list[int]]] = []
     bad: list[BadLine] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -123,13 +161,12 @@ def _read_mooncake(lines: Iterable[str]) -> Trace:
             blocks = row.get("hash_ids", [])
             if not isinstance(blocks, list) or not all(isinstance(block, int) for block in blocks):
                 raise ValueError("hash_ids is no list of integers")
-            rows.append(
-                (_whole(row["timestamp"]), number, _count(row["input_length"]), _count(row["output_length"]), blocks)
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            inputs, outputs = _count(row["input_length"]), _count(row["output_length"])
+            rows.append((time_of(row["timestamp"]), number, inputs, outputs, blocks))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             bad.append(BadLine(number, _reason(error, line)))
     rows.sort(key=lambda item: item[:2])
-    start = rows[0][0] if rows else 0
+    start = rows[0][0] if rows else timedelta()
     seen: set[int] = set()
     requests = []
     for at, number, inputs, outputs, blocks in rows:
@@ -139,9 +176,8 @@ def _read_mooncake(lines: Iterable[str]) -> Trace:
                 break
             hits += 1
         seen.update(blocks)
-        cached = min(hits * BLOCK_TOKENS, inputs)
-        after = timedelta(milliseconds=at - start)
-        requests.append(TraceRequest(number, after, inputs, cached, outputs, tuple(blocks)))
+        cached = min(hits * block_tokens, inputs)
+        requests.append(TraceRequest(number, at - start, inputs, cached, outputs, tuple(blocks)))
     return Trace(requests, bad, None)
 
 

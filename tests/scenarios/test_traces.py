@@ -48,6 +48,32 @@ def test_names_bad_lines_and_goes_on(tmp_path):
     assert [str(bad).split(":")[0] for bad in trace.bad_lines] == ["line 2", "line 3", "line 5"]
 
 
+def test_reads_burst_gpt_without_the_requests_that_failed(tmp_path):
+    path = tmp_path / "b.csv"
+    path.write_text(
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "45.5,ChatGPT,1087,230,1317,Conversation log\n5,ChatGPT,472,18,490,Conversation log\n"
+        "118,GPT-4,417,0,417,API log\nnan,GPT-4,1,1,2,API log\n"
+    )
+    trace = read_trace(path)
+    found = [(r.line, r.input_tokens, r.output_tokens, r.after.total_seconds()) for r in trace.requests]
+    assert found == [(3, 472, 18, 0.0), (2, 1087, 230, 40.5)]
+    assert [bad.line for bad in trace.bad_lines] == [4, 5] and "failed" in trace.bad_lines[0].reason
+
+
+def test_reads_bailian_in_seconds_and_blocks_of_sixteen(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"chat_id": 1, "timestamp": 61.114, "input_length": 40, "output_length": 2, "hash_ids": [7, 8, 9]}\n'
+        '{"chat_id": 2, "timestamp": 62.5, "input_length": 50, "output_length": 3, "hash_ids": [7, 8, 5]}\n'
+        '{"chat_id": 3, "timestamp": -1, "input_length": 50, "output_length": 3, "hash_ids": []}\n'
+    )
+    trace = read_trace(path)
+    assert [request.cached_input_tokens for request in trace.requests] == [0, 32]
+    assert trace.requests[1].after == timedelta(seconds=1.386)
+    assert [str(bad) for bad in trace.bad_lines] == ["line 3: the time -1 is negative"]
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "{}\n"])
 def test_refuses_what_is_no_trace(tmp_path, text):
     path = tmp_path / "x"
