@@ -21,6 +21,19 @@ WHERE (d.amount_micro, d.settled_debt_micro, d.organization_id, d.organization_i
       IS DISTINCT FROM (got.micro, coalesce(got.debt, 0), got.least, got.most)
 ORDER BY 1
 """
+# What is noted on documents is at most what was settled: the rest paid charges that stood on no document yet.
+_NOTED = """
+SELECT 'deposit ' || d.id, d.settled_debt_micro, sum(n.amount_micro)
+FROM billing_invoicepayment n JOIN billing_deposit d ON d.id = n.deposit_id GROUP BY d.id
+HAVING sum(n.amount_micro) > d.settled_debt_micro
+UNION ALL
+SELECT 'set-off of payout ' || n.payout_id, coalesce(t.amount_micro, 0), sum(n.amount_micro)
+FROM billing_invoicepayment n
+LEFT JOIN billing_transfer t ON t.key = 'payout:' || n.payout_id || ':setoff' AND t.kind = 'setoff'
+WHERE n.payout_id IS NOT NULL GROUP BY n.payout_id, t.amount_micro
+HAVING sum(n.amount_micro) > coalesce(t.amount_micro, 0)
+ORDER BY 1
+"""
 
 _LINES = """
 SELECT l.reference, l.amount_micro, b.state,
@@ -110,6 +123,8 @@ def deposits_are_transfers() -> Iterator[Finding]:
         expected = f"{amount} ({debt} for debts) to {owner}"
         found = f"{booked} ({booked_debt} for debts) to {least}" + ("" if least == most else f" and {most}")
         yield Finding("deposits-are-transfers", f"deposit {id_}", expected, found)
+    for what, settled, noted in _rows(_NOTED):
+        yield Finding("deposits-are-transfers", what, f"at most {settled} noted on documents", str(noted))
 
 
 def bank_lines_are_booked() -> Iterator[Finding]:

@@ -6,10 +6,11 @@ from django.db import IntegrityError, transaction
 
 from billing import queries
 from billing.actions import ledger
+from billing.actions.paid_documents import note_paid
 from billing.domain.accounts import AccountRef, available, bank, receivable
 from billing.domain.postings import LARGEST_AMOUNT_MICRO
 from billing.domain.principal import receive
-from billing.models import Deposit, InvoicePayment, InvoiceState
+from billing.models import Deposit
 from core.errors import BadRequest, Conflict
 from core.money import format_yuan
 from core.transactions import assert_in_transaction
@@ -55,7 +56,7 @@ def record_deposit(
             ledger.post_all(
                 receive(key=f"deposit:{row.pk}", organization_id=organization_id, amount_micro=amount_micro,
                         debt_micro=debt, source=method, label=reference, debit=debit), now=now)
-            _pay_documents(row, now)
+            note_paid(by=row, organization_id=organization_id, amount_micro=debt, now=now)
             emit(organization_id=organization_id, type="payment.received", key=f"deposit:{row.pk}", now=now, data={
                 "id": row.pk, "amount": format_yuan(amount_micro), "method": method, "reference": reference,
                 "settled_debt": format_yuan(debt)})
@@ -66,24 +67,6 @@ def record_deposit(
             f"The payment “{reference}” is recorded already, for another organization or amount. Check the reference.",
             field="reference")
     return row
-
-
-def _pay_documents(deposit: Deposit, now: datetime) -> None:
-    """Note what a deposit paid of which open document, the oldest first. The locked account serialises this."""
-    left = deposit.settled_debt_micro
-    for invoice in queries.open_invoices(deposit.organization_id):
-        if left <= 0:
-            break
-        part = min(left, invoice.due_micro - invoice.paid_micro - invoice.disputed_micro)
-        if part <= 0:  # all that is left of it is disputed
-            continue
-        InvoicePayment.objects.create(invoice_id=invoice.pk, deposit=deposit, amount_micro=part, at=now)
-        left -= part
-        if part == invoice.due_micro - invoice.paid_micro:
-            InvoiceState.objects.create(
-                invoice_id=invoice.pk, state=InvoiceState.State.PAID, at=now, reason=f"deposit {deposit.reference}")
-            emit(organization_id=deposit.organization_id, type="invoice.paid", key=f"invoice:{invoice.pk}", now=now,
-                 data={"id": invoice.pk, "number": invoice.number, "total": format_yuan(invoice.total_micro)})
 
 
 def _insert(row: Deposit) -> Deposit:

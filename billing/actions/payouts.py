@@ -14,6 +14,7 @@ from django.db.models import Sum
 
 from billing import payout_queries
 from billing.actions import ledger
+from billing.actions.paid_documents import note_paid
 from billing.domain.accounts import AccountRef, available, bank, payable, receivable
 from billing.domain.bank_files import BadFile, BadLine, decoded, read_results
 from billing.domain.payouts import (
@@ -38,6 +39,7 @@ from billing.models import (
     PayoutBatch,
     PayoutStatement,
 )
+from billing.queries import open_disputed_micro
 from core.errors import BadRequest, Conflict, NotFound
 from core.money import MICRO_PER_FEN, format_yuan
 from core.transactions import assert_in_transaction
@@ -109,12 +111,14 @@ def request_payout(*, organization_id: int, by: str, now: datetime, method: str 
     account = payout_queries.payee_account(organization_id)
     destination = payout_queries.connect_account(organization_id) if method == "stripe" else ""
     statements, waiting_micro = payout_queries.statements_to_pay(organization_id, rules().needs_tax_invoice)
+    # What is disputed of a document is not due, and so not set off.
+    owed = max(-balances[accounts[1]].posted_micro - open_disputed_micro(organization_id), 0)
     decision = decide(
         Standing(
             statements_micro=sum(row.total_micro for row in statements),
             waiting_invoice_micro=waiting_micro,
             payable_micro=balances[accounts[0]].free_micro,
-            owed_micro=max(-balances[accounts[1]].posted_micro, 0),
+            owed_micro=owed,
             disputed_micro=payout_queries.disputed_micro(organization_id),
             has_account=bool(destination) if method == "stripe" else account is not None,
         ),
@@ -130,11 +134,11 @@ def request_payout(*, organization_id: int, by: str, now: datetime, method: str 
         account=account if method == "bank" else None, by=by, now=now,
     )  # fmt: skip
     PayoutStatement.objects.bulk_create(PayoutStatement(payout=payout, statement=row) for row in statements)
-    owed = max(-balances[accounts[1]].posted_micro, 0)
     postings = [set_aside(payout.pk, "payout", accounts[0], organization_id, payout.amount_micro)]
     if owed:
         postings.append(Posting(f"payout:{payout.pk}:setoff", "setoff", Stage.POSTED, accounts[0], accounts[1], owed))
     ledger.post_all(postings, now=now)
+    note_paid(by=payout, organization_id=organization_id, amount_micro=owed, now=now)
     return payout
 
 

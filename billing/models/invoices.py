@@ -146,16 +146,21 @@ class InvoiceState(models.Model):
 
 
 class InvoicePayment(models.Model):
-    """What a deposit paid of a document."""
+    """What a deposit paid of a document, or a payout by setting off what its provider owed."""
 
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="payments")
-    deposit = models.ForeignKey("billing.Deposit", on_delete=models.PROTECT, related_name="payments")
+    deposit = models.ForeignKey("billing.Deposit", null=True, on_delete=models.PROTECT, related_name="payments")
+    payout = models.ForeignKey("billing.Payout", null=True, on_delete=models.PROTECT, related_name="payments")
     amount_micro = models.BigIntegerField()
     at = models.DateTimeField()
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["invoice", "deposit"], name="invoice_payment_once"),
+            models.UniqueConstraint(fields=["invoice", "payout"], name="invoice_set_off_once"),
+            models.CheckConstraint(
+                condition=Q(deposit=None, payout__isnull=False) | Q(deposit__isnull=False, payout=None),
+                name="invoice_payment_by_one"),
             models.CheckConstraint(condition=Q(amount_micro__gt=0), name="invoice_payment_positive"),
         ]
 

@@ -2,15 +2,19 @@
 
 import csv
 import io
+from datetime import date
 from functools import partial
 
 from billing import payout_queries
 from billing.actions.banking import book_line, import_statement
 from billing.actions.payouts import make_batch, request_refund
 from billing.audit import CHECKS
+from billing.domain.accounts import receivable, revenue
 from billing.domain.bank_files import payment_reference
-from billing.models import BankAccount, BankLine, Deposit
+from billing.domain.postings import Posting, Stage
+from billing.models import BankAccount, BankLine, Deposit, Invoice, InvoiceState
 from core.transactions import durable
+from tests.billing.given import post
 from tests.given import NOW
 
 HEADER = "交易流水号,交易时间,金额,对方户名,对方账号,摘要"
@@ -40,6 +44,17 @@ def clean_books():
     findings = [str(finding) for _, check in CHECKS for finding in check()]
     assert findings == []
     return True
+
+
+def given_open_invoice(buyer, due_micro):
+    """A document of which `due_micro` is owed, without the day that leads to one."""
+    post(Posting("owes", "test", Stage.POSTED, receivable(buyer.pk), revenue(), due_micro))
+    invoice = Invoice.objects.create(
+        kind="invoice", side="buyer", number="INV-TEST-1", organization=buyer, cycle="monthly", period_start=NOW,
+        period_end=NOW, issued_at=NOW, due_on=date(2026, 12, 5), exact_micro=due_micro, rounding_micro=0,
+        net_micro=due_micro, tax_micro=0, total_micro=due_micro, due_micro=due_micro, issuer={}, customer={},
+    )  # fmt: skip
+    InvoiceState.objects.create(invoice=invoice, state="open", at=NOW)
 
 
 def given_payments(buyer, provider):

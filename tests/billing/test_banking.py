@@ -20,8 +20,7 @@ from billing.models import BankLine, BankLineBooking, BillingProfile, Deposit
 from billing.payment_audit import bank_lines_are_booked, deposits_are_transfers
 from billing.queries import account_balance, available_micro
 from billing.tasks import book_bank_lines
-from tests.billing.given import post
-from tests.billing.payments import HEADER, clean_books, given_statement, statement_text
+from tests.billing.payments import HEADER, clean_books, given_open_invoice, given_statement, statement_text
 from tests.given import NOW, given_api, given_organization
 
 pytestmark = pytest.mark.django_db
@@ -73,23 +72,6 @@ def test_reference_payer_and_amount_decide_together(line, state, why):
     given_statement(tuple(cell.format(**references) for cell in line))
     assert booked("L").state == state and why in booked("L").reason
     assert not [*deposits_are_transfers(), *bank_lines_are_booked()]
-
-
-def given_open_invoice(buyer, due_micro):
-    """A document of which `due_micro` is owed, without the day that leads to one."""
-    from datetime import date
-
-    from billing.domain.accounts import receivable, revenue
-    from billing.domain.postings import Posting, Stage
-    from billing.models import Invoice, InvoiceState
-
-    post(Posting("owes", "test", Stage.POSTED, receivable(buyer.pk), revenue(), due_micro))
-    invoice = Invoice.objects.create(
-        kind="invoice", side="buyer", number="INV-TEST-1", organization=buyer, cycle="monthly", period_start=NOW,
-        period_end=NOW, issued_at=NOW, due_on=date(2026, 12, 5), exact_micro=due_micro, rounding_micro=0,
-        net_micro=due_micro, tax_micro=0, total_micro=due_micro, due_micro=due_micro, issuer={}, customer={},
-    )  # fmt: skip
-    InvoiceState.objects.create(invoice=invoice, state="open", at=NOW)
 
 
 def test_the_same_file_and_the_same_line_in_another_are_harmless():

@@ -4,19 +4,25 @@ import csv
 import io
 
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from billing.actions.invoices import issue_invoices
 from billing.actions.payouts import request_payout
 from billing.domain.accounts import available, bank, dispute, payable, receivable, revenue
 from billing.domain.payouts import PayoutRules, Standing, decide, on_its_way
 from billing.domain.postings import Posting, Stage
-from billing.models import BankAccount, BillingProfile, Invoice, Payout
-from billing.queries import account_balance, available_micro
+from billing.models import BankAccount, BillingProfile, Invoice, InvoicePayment, Payout
+from billing.payment_audit import deposits_are_transfers
+from billing.queries import account_balance, available_micro, invoices_readable
+from billing.reports import reports
 from billing.tasks import pay_providers
-from identity.models import WebhookEvent
+from core import clock
+from core.money import format_yuan
+from core.periods import shanghai_date
+from identity.models import Organization, WebhookEvent
+from tests.billing.damage import without_triggers
 from tests.billing.given import charge_input, given_charges, given_deposit, post
-from tests.billing.payments import clean_books, given_statement
+from tests.billing.payments import clean_books, given_open_invoice, given_statement
 from tests.given import NOW, given_api, given_organization
 from tests.identity.given import given_webhook
 
@@ -201,6 +207,24 @@ def test_what_the_provider_owes_is_set_off():
     assert int(float(payout["amount"]) * 10**6) == amount - 40_000_000
     assert account_balance(receivable(cast.provider.pk)).posted_micro == 0 and owed(cast) == 0
     assert clean_books()
+
+
+def test_a_set_off_pays_documents_and_leaves_nothing_unbilled():
+    """A member that buys and sells owes on documents: what its payout sets off is noted on them."""
+    cast = Cast().ready()
+    amount = owed(cast)
+    given_open_invoice(cast.provider, 25_000_000)
+    assert cast.theirs.post("/v1/payouts").json()["amount"] == format_yuan(amount - 25_000_000)
+    invoice = invoices_readable(Organization.objects.filter(pk=cast.provider.pk)).get(side="buyer")
+    payment = InvoicePayment.objects.get()
+    assert (invoice.state, invoice.paid_micro) == ("paid", 25_000_000)
+    assert (payment.deposit, payment.payout) == (None, Payout.objects.get())
+    assert reports(shanghai_date(clock.now()))["receivables"]["rows"] == []
+    with pytest.raises(IntegrityError, match="invoice_payment_by_one"), without_triggers():
+        InvoicePayment.objects.update(payout=None)
+    with without_triggers():
+        InvoicePayment.objects.update(amount_micro=25_000_001)
+    assert "set-off" in next(str(finding) for finding in deposits_are_transfers())
 
 
 def test_above_the_threshold_two_others_approve(settings):
