@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import connection
 
+from billing.book_totals import documents_are_charges_are_ledger
 from billing.credit_audit import bundle_liability_is_unexpired, credits_are_their_transfers
 from billing.dispute_audit import disputes_and_dues_add_up
 from billing.document_audit import documents_are_drawn_up_again
@@ -226,6 +227,7 @@ CHECKS: list[Check] = [
     ("charges-are-paid", charges_are_paid),
     ("settled-markets-are-empty", settled_markets_are_empty),
     ("invoices-are-charges-and-rounding", invoices_are_charges_and_rounding),
+    ("documents-are-charges-are-ledger", documents_are_charges_are_ledger),
     ("documents-are-drawn-up-again", documents_are_drawn_up_again),
     ("every-charge-has-its-document", every_charge_has_its_document),
     ("numbers-have-no-gaps", numbers_have_no_gaps),

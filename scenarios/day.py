@@ -239,11 +239,15 @@ class Day:
         return counted
 
     def settle(self, *, traded: bool) -> list[dict[str, Any]]:
-        """Go past the window's end and its grace; wait for settlement; return all documents with their lines."""
+        """
+        Go past the window's end and its grace, then past the day's, when usage without a contract is settled at list
+        price; wait for both settlements; return all documents with their lines.
+        """
         self._go_to(self.market.window_end)
         grace = timedelta(seconds=int(self._grade()["grace_seconds"]))
         self._go_to(self.market.window_end + grace + timedelta(seconds=1))
         self._wait_for("settlement", lambda: self._market().phase == "settled" or None)
+        self._go_to(self.window_start + timedelta(days=1) + grace + timedelta(seconds=1))
         return self._wait_for("invoices and statements", lambda: self._documents(traded=traded))
 
     def report(
@@ -252,10 +256,7 @@ class Day:
         """Print the figures and the audit's verdict; return them."""
         metered: Counter[str] = Counter()
         for buyer in self.buyers:
-            for row in buyer.client.usage.query(
-                group_by=["class"], start=self.market.window_start, end=self.market.window_end
-            ):
-                metered[str(row["class"])] += int(row["quantity"])
+            metered += self._metered(buyer)
         self.say("metered tokens: " + ", ".join(f"{count:,} {name}" for name, count in sorted(metered.items())))
         invoices = [document for document in documents if document["document"] == "invoice"]
         if invoices:
@@ -265,6 +266,8 @@ class Day:
         self.say(self.instance.manage("seal_journal").stdout.strip().rpartition("\n")[2] or "every day is sealed")
         rated = self.instance.manage("rerate", check=False)
         self.say((rated.stdout + rated.stderr).strip().rpartition("\n")[2])
+        sums = self.instance.manage("book_totals", check=False)
+        self.say((sums.stdout + sums.stderr).strip())
         audit = self.instance.manage("audit", check=False)
         lines = audit.stdout.strip().splitlines() or [audit.stderr.strip()]
         self.say(lines[-1] if audit.returncode == 0 else "\n".join(lines))
@@ -279,6 +282,7 @@ class Day:
             "documents": documents,
             "audit_clean": audit.returncode == 0,
             "rates_the_same": rated.returncode == 0,
+            "sums_agree": sums.returncode == 0,
         }
 
     def _hand_over(self) -> None:
@@ -299,6 +303,13 @@ class Day:
             (self.files / f"focus-{number}.csv").write_bytes(focus)
         written = Counter(file.suffix[1:] for file in self.files.iterdir())
         self.say(f"{self.files}: " + ", ".join(f"{count} {kind}" for kind, count in sorted(written.items())))
+
+    def _metered(self, buyer: Party) -> Counter[str]:
+        """What the meters say that a buyer used, by class."""
+        rows = buyer.client.usage.query(
+            group_by=["class"], start=self.market.window_start, end=self.market.window_end
+        )
+        return Counter({str(row["class"]): int(row["quantity"]) for row in rows})
 
     # how ---------------------------------------------------------------------------------------------------------
 
@@ -378,7 +389,11 @@ class Day:
         """Return all invoices and statements once every charge stands on one; None before that."""
         found = []
         for buyer in self.buyers:
-            if any(charge.raw.get("invoice") is None for charge in buyer.client.account.charges()):
+            charges = list(buyer.client.account.charges())
+            charged = sum(int(charge.raw["tokens"].get("output.text", 0)) for charge in charges)
+            if charged < self._metered(buyer)["output.text"]:  # what no contract covers is settled a day later
+                return None
+            if any(charge.raw.get("invoice") is None for charge in charges):
                 return None
             invoices = [buyer.client.invoices.get(invoice.id).raw for invoice in buyer.client.invoices.list()]
             found += [_comparable("invoice", buyer, invoice) for invoice in invoices]
@@ -523,7 +538,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"the day took {time.monotonic() - began:.0f} s")
     if chosen.out:
         chosen.out.write_text(json.dumps(result, ensure_ascii=False, indent=1))
-    return 0 if result["audit_clean"] and result["rates_the_same"] else 1
+    return 0 if result["audit_clean"] and result["rates_the_same"] and result["sums_agree"] else 1
 
 
 if __name__ == "__main__":
