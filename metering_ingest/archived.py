@@ -48,19 +48,22 @@ def folder() -> Path:
     return Path(settings.ARCHIVE_DIR)
 
 
+def may_be_archived(days: Iterable[int], *, now_ms: int) -> bool:
+    """Whether any of these days (since 1970) is old enough."""
+    return min(days) < now_ms // DAY_MS - RECENT_DAYS
+
+
 def contents_of_archived(
-    connection: Connection, meter_id: int, keys: Iterable[bytes], days: Iterable[int], *, now_ms: int
+    connection: Connection, meter_id: int, keys: Iterable[bytes], days: Iterable[int]
 ) -> dict[bytes, bytes]:
     """
-    Return the content digests of those events that are archived, by key. Costs nothing unless some day is old.
+    Return the content digests of those events that are archived, by key.
 
     Called with the ingest lock held: a day cannot be archived between this and the commit.
 
     :param days: the days of the keys, counted since 1970.
     """
-    old = [_EPOCH + timedelta(days=day) for day in days if day < now_ms // DAY_MS - RECENT_DAYS]
-    if not old:
-        return {}
+    old = [_EPOCH + timedelta(days=day) for day in days]
     rows = connection.execute("SELECT day, identities FROM archived_part WHERE day = ANY(%s)", [old]).fetchall()
     if not rows:
         return {}

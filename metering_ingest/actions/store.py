@@ -1,7 +1,7 @@
 """
 Storing a prepared batch: COPY of the events in key order and the rollup's upsert in one transaction, acknowledged after
-its commit. Each event is stored once whatever is resent: a duplicate makes the COPY fail, then the batch is staged and
-what is new goes in.
+its commit. Each event is stored once whatever is resent: a duplicate makes the COPY fail, then what stands already is
+looked up, and what is new goes in.
 
 It works on a psycopg connection of its own, as no ORM is on this path. A caller's transaction becomes the outer one.
 """
@@ -13,48 +13,32 @@ from contextlib import contextmanager
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import psycopg
 from psycopg import pq
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 
 from core.ids import new_id
+from metering_ingest.actions.copying import copying
 from metering_ingest.actions.corrections import CorrectionRefused, correct, times_of_untimed
+from metering_ingest.actions.known import same_as_archived, same_as_stored
 from metering_ingest.actions.partitions import ensure_days, partition_name
-from metering_ingest.archived import CONTENT, contents_of_archived
+from metering_ingest.archived import contents_of_archived, may_be_archived
 from metering_ingest.domain.event_key import milliseconds
-from metering_ingest.domain.events import AMEND, VOID, Decoded, Event, Rejection
+from metering_ingest.domain.events import USAGE, VOID, Decoded, Event, Rejection
 from metering_ingest.domain.pipeline import MeterFacts, Prepared, RouteBook, conflict, prepare
-from metering_ingest.domain.rows import COLUMNS, Rollup, TagRollup, copy_rows, rollup, tag_rollup
+from metering_ingest.domain.rows import Rollup, TagRollup, copy_rows, rollup, tag_rollup
 
 Connection = psycopg.Connection[Any]
 Clock = Callable[[], datetime]
 ATTEMPTS = 8
+#: How often others may be first with some of a batch.
+MOST_RACES = 100
 #: Shared by every transaction that stores usage; settlement waits for those that began before it.
 INGEST_LOCK = 0x63697975616E02
 
-_NAMES = ", ".join(COLUMNS)
-_COPY = f"COPY {{}} ({_NAMES}) FROM STDIN (FORMAT BINARY)"
-_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock_shared({INGEST_LOCK})"
-_MAKE_STAGE = """
-    CREATE TEMP TABLE IF NOT EXISTS usage_stage (LIKE usage_event) ON COMMIT DELETE ROWS; DELETE FROM usage_stage
-"""
-_INSERT_NEW = f"""
-    INSERT INTO {{table}} ({_NAMES}) SELECT {_NAMES} FROM usage_stage ORDER BY event_key
-    ON CONFLICT DO NOTHING RETURNING event_key
-"""
-# In key order, so that the answers stand as the rows do. The OFFSET keeps it a look-up by key per staged row: without
-# it the planner may read the whole table.
-_SAME_CONTENT = """
-    SELECT found.same FROM usage_stage s LEFT JOIN LATERAL (
-        SELECT (e.subject, e.requests, e.input_tokens, e.cached_tokens, e.output_tokens, e.reasoning_tokens, e.details)
-            IS NOT DISTINCT FROM
-            (s.subject, s.requests, s.input_tokens, s.cached_tokens, s.output_tokens, s.reasoning_tokens, s.details)
-            AS same
-        FROM {table} e WHERE e.event_key = s.event_key AND e.meter_id = s.meter_id OFFSET 0
-    ) found ON true ORDER BY s.event_key
-"""
+_LOCK = f"SELECT pg_advisory_xact_lock_shared({INGEST_LOCK});"
+_BEGIN = f"BEGIN; {_LOCK}"
 _UPSERT = """
     INSERT INTO usage_rollup AS r
         (meter_id, contract_id, deployment_id, hour, length_band, token_class, quantity, work_micro_st, events)
@@ -111,32 +95,32 @@ def ingest(
     :param route_book: names the contract of (subject, hour) pairs; it may read the database on its own connection.
     """
     events, rejections = list(decoded.events), list(decoded.rejections)
-    untimed = [i for i, event in enumerate(events) if event is not None and event.time is None and event.type != VOID]
-    corrections = [i for i, event in enumerate(events) if event is not None and event.type in (VOID, AMEND)]
+    untimed, corrections = _special(events)
     now = clock()
     batch = None if untimed else prepare(events, meter=meter, route_book=route_book, now_ms=milliseconds(now))
     known_new = True
-    attempt = 0
+    attempt = races = 0
     while True:
         try:
             if batch is not None:
                 ensure_days(connection, batch.days)
+                if known_new and len(batch) and not may_be_archived(batch.days, now_ms=milliseconds(now)):
+                    return _store_new(connection, batch, events, rejections, corrections, clock=clock)
             with _transaction(connection) as ours:
+                connection.execute(_first(ours=ours), prepare=False)
                 if batch is None:
                     times = times_of_untimed(connection, meter.meter_id, events, now_ms=milliseconds(now))
                     batch = prepare(
                         events, meter=meter, route_book=route_book, now_ms=milliseconds(now), times_ms=times
                     )
                     ensure_days(connection, batch.days)
-                archived = contents_of_archived(
-                    connection, meter.meter_id, batch.key_bytes(), batch.days, now_ms=milliseconds(now)
-                ) if batch.days else {}
-                return _store(
-                    connection, batch, events, rejections, corrections, archived=archived, known_new=known_new,
-                    commit=ours, clock=clock,
-                )  # fmt: skip
+                return _store_rest(connection, batch, events, rejections, corrections, commit=ours, clock=clock)
         except UniqueViolation:
+            # Somebody else stored some of it, whom the next look finds; each time there is less left to be in the way.
             known_new = False
+            races += 1
+            if races == MOST_RACES:
+                raise
         except CorrectionRefused as refused:
             events[refused.rejection.index] = None
             rejections.append(refused.rejection)
@@ -144,30 +128,82 @@ def ingest(
             batch = None if untimed else prepare(events, meter=meter, route_book=route_book, now_ms=milliseconds(now))
         except (DeadlockDetected, SerializationFailure):
             attempt += 1
-            if attempt == ATTEMPTS:
+            if attempt >= ATTEMPTS:
                 raise
             time.sleep(random.uniform(0, 0.005 * 2**attempt))
         if untimed:
             batch = None
 
 
-def _store(
+def _special(events: Sequence[Event | None]) -> tuple[bool, list[int]]:
+    """Return whether any event came without a time, and the places of those that correct others."""
+    rare = [(i, e) for i, e in enumerate(events) if e is not None and (e.time is None or e.type != USAGE)]
+    return any(e.time is None and e.type != VOID for _, e in rare), [i for i, e in rare if e.type != USAGE]
+
+
+def _store_new(
     connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
-    corrections: Sequence[int], *, archived: dict[bytes, bytes], known_new: bool, commit: bool, clock: Clock,
+    corrections: Sequence[int], *, clock: Clock,
 ) -> list[Result]:  # fmt: skip
-    # Read with the lock held: a settlement that did not wait for this transaction has a later clock than this.
+    """Store a batch as if nothing of it were there. :raises UniqueViolation: something is."""
+    with _transaction(connection) as ours:
+        with copying(connection, _table(batch.days), begin=_first(ours=ours)) as write:
+            # Read with the lock held: a settlement that did not wait for this transaction has a later clock than this.
+            now = clock()
+            for chunk in copy_rows(batch, received_us=_microseconds(now)):
+                write(chunk)
+            added = rollup(batch)  # while the database takes the rows in
+        return _finish(
+            connection, batch, events, rejections, corrections, new=None, known={}, added=added, commit=ours, now=now
+        )
+
+
+def _store_rest(
+    connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
+    corrections: Sequence[int], *, commit: bool, clock: Clock,
+) -> list[Result]:  # fmt: skip
+    """Store what is not there yet, in the table or in the archive; the rest are duplicates or conflicts."""
     now = clock()
+    new: list[int] = []
+    known: dict[int, bool] = {}
+    if len(batch):
+        if may_be_archived(batch.days, now_ms=milliseconds(now)):
+            archived = contents_of_archived(connection, batch.meter.meter_id, batch.key_bytes(), batch.days)
+            known = same_as_archived(connection, batch, archived) if archived else {}
+        table = _table(batch.days)
+        known |= same_as_stored(connection, table, batch, [row for row in range(len(batch)) if row not in known])
+        new = [row for row in range(len(batch)) if row not in known]
+        if new:
+            with copying(connection, table) as write:
+                for chunk in copy_rows(batch, received_us=_microseconds(now), only=new):
+                    write(chunk)
+    return _finish(
+        connection, batch, events, rejections, corrections, new=new, known=known, added=rollup(batch, new),
+        commit=commit, now=now,
+    )  # fmt: skip
+
+
+def _finish(
+    connection: Connection, batch: Prepared, events: Sequence[Event | None], rejections: Sequence[Rejection],
+    corrections: Sequence[int], *, new: list[int] | None, known: dict[int, bool], added: Rollup, commit: bool,
+    now: datetime,
+) -> list[Result]:  # fmt: skip
+    """
+    Do what goes with rows that are stored, in the same transaction; return the result of each event.
+
+    :param new: the rows that were stored; all of them where None.
+    :param known: of those that were there, whether with the same content.
+    """
     results: list[Result] = [ACCEPTED] * len(events)
     refused = [*rejections, *batch.rejections]
-    new: list[int] | None = None
-    if len(batch):
-        chunks = copy_rows(batch, received_us=round(now.timestamp() * 1e6))
-        if known_new and not archived:
-            _copy(connection, _table(batch.days), chunks)
+    for row, same in sorted(known.items()):
+        place = batch.index[row]
+        event = events[place]
+        assert event is not None
+        if same:
+            results[place] = DUPLICATE
         else:
-            new, conflicts = _stage(connection, batch, chunks, events, results, archived)
-            refused += conflicts
-    added = rollup(batch, new)
+            refused.append(conflict(place, event))
     tagged = tag_rollup(batch, new)
     now_ms = milliseconds(now)
     late = {pair for pair, settles_ms in batch.settles_ms.items() if pair[0] and now_ms >= settles_ms}
@@ -195,21 +231,24 @@ def _store(
 @contextmanager
 def _transaction(connection: Connection) -> Iterator[bool]:
     """
-    A transaction that holds the ingest lock, both taken in one round trip: a waiting process's turn comes late on a
-    busy machine. Yields whether it is ours to commit; within a caller's transaction it is a savepoint.
+    A transaction, to be begun by `_first` with the body's first statement. Yields whether it is ours to commit: within
+    a caller's transaction it is a savepoint.
     """
     if connection.info.transaction_status != pq.TransactionStatus.IDLE:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", [INGEST_LOCK])
             yield False
         return
-    connection.execute(_BEGIN, prepare=False)
     try:
         yield True
     except BaseException:
         if not connection.closed:
             connection.rollback()
         raise
+
+
+def _first(*, ours: bool) -> str:
+    """The statements that begin a transaction of ours, or continue a caller's, and take the ingest lock."""
+    return _BEGIN if ours else _LOCK
 
 
 @contextmanager
@@ -228,67 +267,8 @@ def _table(days: Collection[int]) -> str:
     return partition_name(next(iter(days))) if len(days) == 1 else "usage_event"
 
 
-def _copy(connection: Connection, table: str, chunks: Iterable[bytes]) -> None:
-    """Send rows while the next ones are being encoded."""
-    with connection.cursor().copy(_COPY.format(table)) as copy:
-        for chunk in chunks:
-            copy.write(chunk)
-
-
-def _stage(
-    connection: Connection,
-    batch: Prepared,
-    chunks: Iterable[bytes],
-    events: Sequence[Event | None],
-    results: list[Result],
-    archived: dict[bytes, bytes],
-) -> tuple[list[int], list[Rejection]]:
-    """
-    Put in what is new; return its rows, and the conflicts among the rest. The others are duplicates.
-
-    :param archived: the content digests of those that lie in the archive, by key.
-    """
-    table = _table(batch.days)
-    connection.execute(_MAKE_STAGE, prepare=False)
-    _copy(connection, "usage_stage", chunks)
-    new: list[int] = []
-    keys = batch.key_bytes()
-    in_archive = _take_archived_out(connection, archived) if archived else {}
-    there = [row for row, key in enumerate(keys) if key not in in_archive]
-    same = _same_content(connection, table)
-    if None in same:
-        inserted = {row[0].bytes for row in connection.execute(_INSERT_NEW.format(table=table).encode())}
-        new = [row for row in there if keys[row] in inserted]
-        if len(new) < same.count(None):  # another transaction was first with some
-            same = _same_content(connection, table)
-    fresh, conflicts = set(new), []
-    found = dict(zip(there, same, strict=True))
-    found |= {row: in_archive[key] for row, key in enumerate(keys) if key in in_archive}
-    for row, alike in sorted(found.items()):
-        if row in fresh:
-            continue
-        place = batch.index[row]
-        if alike:
-            results[place] = DUPLICATE
-        else:
-            event = events[place]
-            assert event is not None
-            conflicts.append(conflict(place, event))
-    return new, conflicts
-
-
-def _take_archived_out(connection: Connection, archived: dict[bytes, bytes]) -> dict[bytes, bool]:
-    """Take staged rows away that are archived; return by key whether each has the same content as there."""
-    keys = [UUID(bytes=key) for key in sorted(archived)]
-    staged = connection.execute(
-        f"DELETE FROM usage_stage WHERE event_key = ANY(%s) RETURNING event_key, {CONTENT}", [keys]
-    )
-    return {key.bytes: bytes(content) == archived[key.bytes] for key, content in staged}
-
-
-def _same_content(connection: Connection, table: str) -> list[bool | None]:
-    """Return whether each staged row stands in the table with the same content; None where it does not stand there."""
-    return [row[0] for row in connection.execute(_SAME_CONTENT.format(table=table).encode())]
+def _microseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6)
 
 
 def _merged(one: Rollup, other: Rollup) -> Rollup:

@@ -173,21 +173,20 @@ class _Batch:
     """Columns in the order sent, while events are checked; `keep` says which are still good."""
 
     def __init__(self, events: Sequence[Event | None]) -> None:
-        chosen = [event for event in events if event is not None and event.type != VOID]
-        self.events = chosen
+        self.events = [event for event in events if event is not None and event.type != VOID]
         self.places: Sequence[int] = (
             range(len(events))
-            if len(chosen) == len(events)
+            if len(self.events) == len(events)
             else [i for i, event in enumerate(events) if event is not None and event.type != VOID]
         )
-        self.data = data = [event.data for event in chosen]
+        self.data = data = [event.data for event in self.events]
         self.count = n = len(data)
         self.keep = np.ones(n, dtype=bool)
         self.rejections: list[Rejection] = []
-        self.source = [event.source for event in chosen]
-        self.subject = [event.subject for event in chosen]
+        self.source = [event.source for event in self.events]
+        self.subject = [event.subject for event in self.events]
         # In one go: the texts hold no U+0000.
-        self.id = "\0".join([event.id for event in chosen]).encode().split(b"\0") if chosen else []
+        self.id = "\0".join([event.id for event in self.events]).encode().split(b"\0") if self.events else []
         self.inputs = np.array([d.input_tokens for d in data], dtype=np.int64)
         self.cached = np.array([d.cached_input_tokens for d in data], dtype=np.int64)
         self.outputs = np.array([d.output_tokens for d in data], dtype=np.int64)
@@ -324,34 +323,37 @@ class _Batch:
         keys = _keys(self.source, self.id, self.ms)
         halves = keys.view(">u8").astype(np.uint64)
         as_sent = not self.rejections
-        at = np.arange(self.count) if as_sent else np.nonzero(self.keep)[0]
+        at: Ints | slice = slice(None) if as_sent else np.nonzero(self.keep)[0]
         high, low = halves[at, 0], halves[at, 1]
         if not bool(np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1])))):
-            as_sent = False
             order = np.lexsort((low, high))
-            at, high, low = at[order], high[order], low[order]
+            at = order if as_sent else np.nonzero(self.keep)[0][order]
+            high, low = high[order], low[order]
+            as_sent = False
         repeats: list[tuple[int, int]] = []
         if bool(np.any((high[1:] == high[:-1]) & (low[1:] == low[:-1]))):
-            at, repeats = self._drop_repeats(at, keys)
-        rows = None if as_sent else at.tolist()
+            at, repeats = self._drop_repeats(np.arange(self.count)[at], keys)
+            as_sent = False
+        rows = None if as_sent else np.arange(self.count)[at].tolist()
+        ms = self.ms[at]
         return Prepared(
             meter=meter,
-            index=_chosen(self.places, rows),
+            index=chosen(self.places, rows),
             keys=np.ascontiguousarray(keys[at]),
             contract_id=self.contract[at], hour=self.hours[at],
             band=np.searchsorted(_BOUNDS, self.inputs[at], side="left"), requests=self.requests[at],
             fresh=self.fresh[at], cached=self.reused[at], visible=self.visible[at], reasoning=self.reasoning[at],
             work=(fresh_work[at], reused_work[at], made_work[at]),
-            source=_chosen(self.source, rows),
-            id=_chosen(self.id, rows),
-            subject=_chosen(self.subject, rows),
-            details=_chosen(self.details, rows),
+            source=chosen(self.source, rows),
+            id=chosen(self.id, rows),
+            subject=chosen(self.subject, rows),
+            details=chosen(self.details, rows),
             extras=self.extras if rows is None or not self.extras else
                    {new: self.extras[row] for new, row in enumerate(rows) if row in self.extras},
             tags=self.tags if rows is None or not self.tags else
                  {new: self.tags[row] for new, row in enumerate(rows) if row in self.tags},
             settles_ms=self.settles_ms,
-            days=set(np.unique(self.ms[at] // DAY_MS).tolist()),
+            days=_days(ms),
             rejections=self.rejections,
             repeats=repeats,
         )  # fmt: skip
@@ -370,10 +372,18 @@ class _Batch:
         return np.array(kept, dtype=np.int64), repeats
 
 
+def _days(ms: Ints) -> set[int]:
+    """The days of these times, counted since 1970."""
+    if not ms.size:
+        return set()
+    first, last = int(ms.min()) // DAY_MS, int(ms.max()) // DAY_MS
+    return {first} if first == last else set(np.unique(ms // DAY_MS).tolist())
+
+
 _T = TypeVar("_T")
 
 
-def _chosen(column: Sequence[_T], rows: list[int] | None) -> Sequence[_T]:
+def chosen(column: Sequence[_T], rows: Sequence[int] | None) -> Sequence[_T]:
     """Return a column's values at these rows; all of them where None."""
     if rows is None:
         return column

@@ -1,5 +1,6 @@
 """The pure pipeline: whatever comes in, each event is stored or refused with a reason, its neighbours untouched."""
 
+import struct
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from metering_ingest.dialects import clouds, litellm, otlp
 from metering_ingest.domain.classes import CODES
 from metering_ingest.domain.events import Decoded, MalformedBody, decode
-from metering_ingest.domain.pipeline import prepare
+from metering_ingest.domain.pipeline import Prepared, prepare
 from metering_ingest.domain.rows import copy_rows, rollup
 from tests.metering.conftest import FACTS, NOW, Book, event
 
@@ -86,3 +87,40 @@ def test_work_is_the_published_formula(counts: list[tuple[int, int, int]]) -> No
     found = {batch.index[row]: tuple(int(column[row]) for column in batch.work) for row in range(len(batch))}
     expected = {n: tuple(work(REFERENCE_7B, i, i * share // 1_000, o)) for n, (i, share, o) in enumerate(counts)}
     assert found == expected
+
+
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=4)
+
+
+def naive_rows(batch: Prepared, rows: list[int]) -> bytes:
+    """What COPY wants of these rows, field by field."""
+    keys, written = batch.key_bytes(), b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    for row in rows:
+        longs = [1, batch.contract_id[row], 7, -946_684_800_000_000, *(column[row] for column in batch.work)]
+        counts = [column[row] for column in (batch.requests, batch.fresh, batch.cached, batch.visible, batch.reasoning)]
+        details = batch.details[row]
+        fields = [
+            keys[row], *(struct.pack(">q", int(n)) for n in longs), *(struct.pack(">i", int(n)) for n in counts),
+            struct.pack(">h", int(batch.band[row])), batch.source[row].encode(), batch.id[row],
+            batch.subject[row].encode(), None if details is None else b"\x01" + details,
+        ]  # fmt: skip
+        written += struct.pack(">h", len(fields))
+        for one in fields:
+            written += b"\xff\xff\xff\xff" if one is None else struct.pack(">i", len(one)) + one
+    return written + b"\xff\xff"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(names, names, st.integers(1, 12), st.sampled_from([None, "200"])), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_rows_are_written_alike_whatever_the_length_of_their_texts(sent: list[Any], dice: Any) -> None:
+    """Columns of one length go as arrays, others row by row; the bytes are those of a plain writer."""
+    made = [event(id_, source=source, subject=f"buyer-{n}", status=status) for id_, source, n, status in sent]
+    batch = prepare(decode(msgspec.json.encode(made)).events, meter=FACTS, route_book=Book(), now_ms=NOW_MS)
+    everything = list(range(len(batch)))
+    assert b"".join(copy_rows(batch, received_us=0)) == naive_rows(batch, everything)
+    some = [row for row in everything if dice.random() < 0.5]
+    if some:
+        assert b"".join(copy_rows(batch, received_us=0, only=some)) == naive_rows(batch, some)

@@ -44,6 +44,21 @@ def test_the_same_id_with_other_content_is_a_conflict_and_kept_aside(send: Send)
     assert RejectedEvent.objects.filter(code="conflict").count() == 2
 
 
+def test_what_is_kept_beside_the_counts_is_content_too(send: Send) -> None:
+    classes = {"input.text": 3, "search_calls": 2}
+    first = event("e-1", status="200", tags={"team": "词元", "app": "x"}, duration_ms=12)
+    second = event("e-2") | {"data": {"classes": classes, "attempt_id": "7"}}
+    assert statuses(send(first, second)) == ["accepted"] * 2
+    again = event("e-1", duration_ms=12, tags={"app": "x", "team": "词元"}, status="200")
+    assert statuses(send(again, second, event("e-3"))) == ["duplicate", "duplicate", "accepted"]
+    others = [event("e-1", status="200", duration_ms=12), event("e-1"),
+              event("e-2") | {"data": {"classes": classes | {"search_calls": 3}, "attempt_id": "7"}}]  # fmt: skip
+    for other in others:
+        assert statuses(send(other)) == ["conflict"]
+    assert UsageEvent.objects.count() == 3
+    assert rollup()[30] == 2
+
+
 def test_a_bad_event_never_fails_its_neighbours(send: Send) -> None:
     bad = [
         event("n", input_tokens=-1),
