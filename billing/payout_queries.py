@@ -3,6 +3,7 @@
 from django.db.models import Exists, OuterRef, QuerySet, Sum
 
 from billing.domain.accounts import AccountKind
+from billing.domain.payouts import Decision, PayoutRules, Standing, decide
 from billing.models import (
     Account,
     BankAccount,
@@ -17,6 +18,7 @@ from billing.models import (
     StripeCustomer,
     SupplierInvoice,
 )
+from billing.queries import balance
 
 BookingState = BankLineBooking.State
 
@@ -62,6 +64,21 @@ def statements_to_pay(organization_id: int, needs_tax_invoice: bool) -> tuple[li
         else:
             ready.append(row)
     return ready, waiting_micro
+
+
+def payable_now(organization_id: int, rules: PayoutRules) -> Decision:
+    """Return what a payout asked for now would come to, or what is in its way; the asking decides again."""
+    statements, waiting_micro = statements_to_pay(organization_id, rules.needs_tax_invoice)
+    now = balance(organization_id)
+    standing = Standing(
+        statements_micro=sum(row.total_micro for row in statements),
+        waiting_invoice_micro=waiting_micro,
+        payable_micro=now.payable_micro,
+        owed_micro=now.receivable_micro,
+        disputed_micro=disputed_micro(organization_id),
+        has_account=payee_account(organization_id) is not None,
+    )
+    return decide(standing, rules)
 
 
 def providers_with_payable() -> list[int]:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import tax_urls, tax_views, views
+from billing import money_views, tax_urls, tax_views, views
 from billing.api import (
     banking,
     charges,
@@ -94,6 +94,12 @@ urlpatterns = [
     path("statements/<int:document_id>.pdf", views.statement_file, {"suffix": "pdf"}, name="statement-pdf"),
     path("statements/<int:document_id>.csv", views.statement_file, {"suffix": "csv"}, name="statement-csv"),
     path("account", views.account, name="account"),
+    path("top-up", money_views.top_up, name="top-up"),
+    path("top-up/card", money_views.pay_by_card, name="top-up-card"),
+    path("payouts", money_views.payouts_page, name="payouts"),
+    path("payouts/request", money_views.request_payout, name="payout-request"),
+    path("payouts/accounts", money_views.new_bank_account, name="bank-account-new"),
+    path("payouts/accounts/<int:account_id>/close", money_views.close_bank_account, name="bank-account-close"),
     path("tax-invoices", tax_views.tax_invoices, name="tax-invoices"),
     path("tax-invoices/titles", tax_views.new_title, name="tax-invoice-title"),
     path("tax-invoices/request", tax_views.request_one, name="tax-invoice-request"),

@@ -137,6 +137,8 @@ DUNNING_HOLD_AFTER_DAYS = env.integer("CIYUAN_DUNNING_HOLD_AFTER_DAYS", 14)
 DUNNING_HOLD_ABOVE_MICRO = env.integer("CIYUAN_DUNNING_HOLD_ABOVE_YUAN", 0) * 1_000_000
 # The tax classification of what is sold, as it stands on tax invoices (数电发票).
 TAX_CODE = env.text("CIYUAN_TAX_CODE", "3040203000000000000")
+# Whether an organization that a person opened waits for the operator before it may trade.
+JOIN_NEEDS_REVIEW = env.flag("CIYUAN_JOIN_NEEDS_REVIEW", PRODUCTION)
 # Where buyers pay to by bank transfer, as they are told.
 BANK_ACCOUNT = {
     "holder": env.text("CIYUAN_BANK_HOLDER", ""),
@@ -237,6 +239,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
+ACCOUNT_SIGNUP_REDIRECT_URL = "/organization/new"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]

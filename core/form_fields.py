@@ -44,3 +44,23 @@ class QuantityField(forms.CharField):
         if quantity <= 0:
             raise forms.ValidationError(_("A quantity is above zero."))
         return quantity
+
+
+class YuanField(forms.CharField):
+    """¥ as typed; cleaned to micro-yuan."""
+
+    def __init__(self, *, allow_zero: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.allow_zero = allow_zero
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            amount_micro = typed.yuan_micro(text)
+        except typed.Unreadable as error:
+            raise forms.ValidationError(_PROBLEMS[error.reason]) from None
+        if amount_micro < 0 or not (amount_micro or self.allow_zero):
+            raise forms.ValidationError(_("An amount is above zero."))
+        return amount_micro

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from decimal import Decimal, InvalidOperation
 
-from core.money import MAX_PRICE_NANO
+from core.money import MAX_PRICE_NANO, MICRO_PER_YUAN
 
 NANO_PER_YUAN_PER_MILLION = 1_000
 _UNITS = {
@@ -79,6 +79,23 @@ def price_nano_per_million(text: str) -> int:
     except InvalidOperation:
         raise Unreadable("number") from None
     if not number.is_finite() or len(text) > 60 or abs(number) > MAX_PRICE_NANO:
+        raise Unreadable("size")
+    if number != number.to_integral_value():
+        raise Unreadable("decimals")
+    return int(number)
+
+
+def yuan_micro(text: str) -> int:
+    """
+    Return an amount typed in ¥, in micro-yuan: “1,234.56” and “￥１２３４．５６” → 1,234,560,000.
+
+    :raises Unreadable: for no number, or finer than a millionth of a yuan.
+    """
+    try:
+        number = Decimal(_plain(text)) * MICRO_PER_YUAN
+    except InvalidOperation:
+        raise Unreadable("number") from None
+    if not number.is_finite() or len(text) > 60 or abs(number) >= 2**63:
         raise Unreadable("size")
     if number != number.to_integral_value():
         raise Unreadable("decimals")

@@ -5,7 +5,7 @@ from django.urls import path
 from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders, quotes
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
-from exchange.views import fairness, reference, ticket
+from exchange.views import fairness, index, reference, ticket
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
 from exchange.views import quote as quote_page
@@ -69,6 +69,8 @@ urlpatterns = [
     path("standard-token", reference.standard_token, name="standard-token"),
     path("fairness/<str:slug>.csv", fairness.export, name="fairness-csv"),
     path("fairness/<str:slug>", fairness.page, name="fairness"),
+    path("index", index.index, name="index"),
+    path("fees", index.fees, name="fees"),
     path("quote", quote_page.page, name="quote"),
     path("calendar", reference.calendar, name="calendar"),
     path("calendar.ics", reference.calendar_ics, name="calendar-ics"),

@@ -59,7 +59,7 @@ def require_actor(
                 return redirect_to_login(_page_of(request))
             actor = page_actor(request)
             if actor is None:
-                raise PermissionDenied(_("Your account belongs to no organization yet. Ask its owner to add you."))
+                return redirect("organization-new")  # or its owner adds the person, meanwhile
             try:
                 actor.require(scope)
                 return view(request, actor, *args, **kwargs)  # which may require more of the actor

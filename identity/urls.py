@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from identity import join_views, webhook_views
 from identity import views as pages
 from identity.api import views, webhooks
 from identity.pages import switch_organization
@@ -27,8 +28,17 @@ api_urlpatterns = [
 ]
 urlpatterns = [
     path("switch-organization", switch_organization, name="switch-organization"),
+    path("organization/new", join_views.new_organization, name="organization-new"),
+    path("rules", join_views.rules, name="rules"),
+    path("rules/accept", join_views.accept, name="rules-accept"),
+    path("rules/<str:version>", join_views.rules, name="rules-version"),
     path("organization", pages.organization, name="organization"),
     path("organization/keys", pages.new_key, name="key-new"),
     path("organization/keys/<int:key_id>/revoke", pages.revoke_key, name="key-revoke"),
     path("organization/members", pages.invite, name="member-new"),
+    path("webhooks", webhook_views.webhooks, name="webhooks"),
+    path("webhooks/new", webhook_views.new_webhook, name="webhook-new"),
+    path("webhooks/<int:webhook_id>", webhook_views.webhook, name="webhook"),
+    path("webhooks/<int:webhook_id>/change", webhook_views.change_webhook, name="webhook-change"),
+    path("webhook-deliveries/<uuid:delivery_id>/replay", webhook_views.replay_delivery, name="webhook-delivery-replay"),
 ]

@@ -11,9 +11,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from core import clock
-from core.errors import Problem
-from core.form_fields import QuantityField
-from core.money import MICRO_PER_TOKEN, format_yuan, parse_yuan_micro
+from core.form_fields import QuantityField, YuanField
+from core.money import MICRO_PER_TOKEN, format_yuan
 from core.templatetags.ciyuan import standard_tokens, yuan
 from identity.access import Actor
 from identity.page_forms import OnceForm
@@ -23,22 +22,6 @@ from metering_ingest.actions import budgets as actions
 from metering_ingest.models import Budget, BudgetWindow
 
 MOST_TOKENS = 10**12
-
-
-class YuanField(forms.CharField):
-    """¥ as typed; cleaned to micro-yuan."""
-
-    def clean(self, value: Any) -> Any:
-        text = super().clean(value)
-        if not text:
-            return None
-        try:
-            amount = parse_yuan_micro(text.strip().removeprefix("¥").replace(",", ""))
-        except Problem as problem:
-            raise forms.ValidationError(str(problem.detail)) from None
-        if amount < 0:
-            raise forms.ValidationError(_("A limit is not below zero."))
-        return amount
 
 
 class SharesField(forms.CharField):
@@ -74,7 +57,7 @@ class BudgetForm(_LimitForm):
     )  # fmt: skip
     period = forms.ChoiceField(choices=Budget.PeriodKind.choices, label=gettext_lazy("For each"))
     tokens = QuantityField(max_length=60, required=False, label=gettext_lazy("Standard tokens, at most"))
-    yuan = YuanField(max_length=40, required=False, label=gettext_lazy("Or ¥, at most"))
+    yuan = YuanField(allow_zero=True, max_length=40, required=False, label=gettext_lazy("Or ¥, at most"))
     field_order = ("key", "subject", "tag", "value", "period", "tokens", "yuan", "hard", "alerts")
 
     def clean(self) -> dict[str, Any]:
@@ -98,7 +81,7 @@ class ChangeForm(_LimitForm):
         self.fields["limit"] = (
             QuantityField(max_length=60, label=_("Standard tokens, at most"))
             if of_tokens
-            else YuanField(max_length=40, label=_("¥, at most"))
+            else YuanField(allow_zero=True, max_length=40, label=_("¥, at most"))
         )
         self.fields["limit"].initial = str(budget.limit // MICRO_PER_TOKEN) if of_tokens else format_yuan(budget.limit)
         self.fields["hard"].initial = budget.hard

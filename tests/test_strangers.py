@@ -56,6 +56,7 @@ PUBLIC = {
     "markets/<int:market_id>/live",
     "fairness/<str:slug>",
     "fairness/<str:slug>.csv",
+    "rules/<str:version>",
 }
 #: Pages of everybody's things that a member's form asks for or sends to; a visitor is asked to sign in.
 FOR_MEMBERS = {
@@ -65,6 +66,9 @@ FOR_MEMBERS = {
     "orders/<uuid:order_id>/cancel",
     "capacity/<int:capacity_id>/withdraw",
     "organization/keys/<int:key_id>/revoke",
+    "payouts/accounts/<int:account_id>/close",
+    "webhooks/<int:webhook_id>/change",
+    "webhook-deliveries/<uuid:delivery_id>/replay",
 }
 METHODS = ("get", "post", "patch", "delete", "put")
 
@@ -135,6 +139,7 @@ def owned():
         "meter_id": given_meter(capacity.deployment).pk,
         "slug_or_id": market.grade.slug,
         "slug": market.grade.slug,
+        "version": "2026-1",
         "payment_id": StripePayment.objects.create(
             organization=buyer, kind="checkout", amount_micro=10**7, created_at=NOW
         ).pk,
@@ -198,7 +203,7 @@ def test_forms_ask_a_visitor_to_sign_in_and_let_a_stranger_change_nothing(client
         client.logout()
         assert {client.get(path).status_code, client.post(path).status_code} <= {302, 405}, path
         client.force_login(given_user(given_organization("both")))
-        assert {client.get(path).status_code, client.post(path).status_code} <= {200, 302, 405, 422}, path
+        assert {client.get(path).status_code, client.post(path).status_code} <= {200, 302, 404, 405, 422}, path
     assert Command.objects.count() == before
     assert ApiKey.objects.get(pk=owned["key_id"]).revoked_at is None
     assert Capacity.objects.get(pk=owned["capacity_id"]).withdrawn_tokens == 0

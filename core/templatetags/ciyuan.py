@@ -1,6 +1,7 @@
 """How pages write prices, money, tokens and times: whole, tabular, never truncated."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 from django import template
 from django.utils import timezone
@@ -120,6 +121,18 @@ def span(interval: timedelta) -> str:
         if seconds % size == 0:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+@register.filter(name="of")
+def looked_up(key: str, texts: dict[str, str]) -> str:
+    """What `texts` says of a key; the key itself where it says nothing."""
+    return texts.get(key, key)
+
+
+@register.simple_tag
+def new_key() -> str:
+    """A key for one showing of a form, so that sending it twice does it once."""
+    return str(uuid4())
 
 
 @register.simple_tag

@@ -29,3 +29,18 @@ def test_the_calendar_lists_what_is_ahead_and_can_be_taken_along(client):
     assert ics.startswith("BEGIN:VCALENDAR\r\n") and ics.endswith("END:VCALENDAR\r\n")
     assert f"DTEND:{market.call_closes_at:%Y%m%dT%H%M%SZ}" in ics
     assert all(len(line.encode()) <= 75 for line in ics.split("\r\n"))
+
+
+def test_the_index_has_a_value_or_says_why_not(client):
+    assert client.get("/index", headers=EN).status_code == 200
+    market = given_market(now=clock.now())
+    page = client.get("/index", {"grade": market.grade.slug}, headers=EN).content.decode()
+    assert ("fewer than three sellers" in page and "Volume-weighted" in page) or "volume-weighted" in page
+    assert client.get("/index", {"grade": "nonsense"}).status_code == 404
+
+
+def test_the_fee_schedule_says_what_the_code_charges(client):
+    given_grade()
+    page = client.get("/fees", headers=EN).content.decode()
+    for figure in ("<b>2%</b>", "<b>20%</b>", "<b>150%</b>", "from 10% (never failed) to 50%", "15 days after issue"):
+        assert figure in page, figure
