@@ -1,5 +1,6 @@
 """Pages of webhooks: where events are sent, what came of each, the test button."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -96,7 +97,7 @@ def change_webhook(request: HttpRequest, actor: Actor, webhook_id: int) -> HttpR
     endpoint = _endpoint(actor, webhook_id)
     own = {"organization_id": actor.organization_id, "endpoint_id": endpoint.pk}
     what = request.POST.get("what", "")
-    perform, said = {
+    doings: dict[str, tuple[Callable[[], object], str]] = {
         "test": (lambda: actions.send_test(**own, now=clock.now()), _("A test event is on its way.")),
         "on": (lambda: _switch(own, actor, True), _("The webhook is switched on.")),
         "off": (lambda: _switch(own, actor, False), _("The webhook is switched off.")),
@@ -107,9 +108,10 @@ def change_webhook(request: HttpRequest, actor: Actor, webhook_id: int) -> HttpR
         "delete": (
             lambda: actions.delete_endpoint(**own, now=clock.now(), actor=actor), _("The webhook is deleted."),
         ),
-    }.get(what, (None, ""))  # fmt: skip
-    if perform is None:
+    }  # fmt: skip
+    if what not in doings:
         raise Http404
+    perform, said = doings[what]
     form = OnceForm(request.POST)
 
     def once(_typed: dict[str, Any]) -> dict[str, Any]:

@@ -74,6 +74,7 @@ def accept_rules(*, actor: Actor, rules_version: str, now: datetime) -> None:
     """
     assert_in_transaction()
     book = _check_version(rules_version, now)
+    assert actor.user_id is not None, "a person accepts rules, not a key"
     try:
         with transaction.atomic():
             RulebookAcceptance.objects.create(
