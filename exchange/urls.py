@@ -8,6 +8,7 @@ from exchange.views import contracts as contract_pages
 from exchange.views import fairness, index, reference, ticket
 from exchange.views import markets as market_pages
 from exchange.views import orders as order_pages
+from exchange.views import positions as position_pages
 from exchange.views import quote as quote_page
 
 api_urlpatterns = [
@@ -80,6 +81,9 @@ urlpatterns = [
     path("capacity/new", capacity_pages.publish, name="capacity-new"),
     path("capacity/<int:capacity_id>/withdraw", capacity_pages.withdraw, name="capacity-withdraw"),
     path("deliveries", capacity_pages.deliveries, name="deliveries"),
+    path("positions", position_pages.positions, name="positions"),
+    path("exclusions", position_pages.exclusions, name="exclusions"),
+    path("exclusions/<int:provider_id>/readmit", position_pages.readmit, name="exclusion-readmit"),
     path("contracts", contract_pages.contracts, name="contracts"),
     path("contracts/<int:contract_id>", contract_pages.contract, name="contract"),
     path("contracts/<int:contract_id>/access", contract_pages.way_in, name="contract-access"),

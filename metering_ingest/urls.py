@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from metering_ingest import budget_views, discrepancy_views, views
+from metering_ingest import budget_views, claim_views, discrepancy_views, views
 from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, usage
 
 api_urlpatterns = [
@@ -48,6 +48,9 @@ urlpatterns = [
         discrepancy_views.attachment,
         name="discrepancy-attachment",
     ),
+    path("claims", claim_views.claims, name="claims"),
+    path("claims/<int:claim_id>", claim_views.claim, name="claim"),
+    path("contracts/<int:contract_id>/claim", claim_views.new_claim, name="claim-new"),
     path("budgets", budget_views.budgets, name="budgets"),
     path("budgets/<int:budget_id>", budget_views.budget, name="budget"),
     path("usage/rejected", views.rejected, name="rejected-events"),

@@ -65,6 +65,7 @@ FOR_MEMBERS = {
     "markets/<int:market_id>/cancel",
     "orders/<uuid:order_id>/cancel",
     "capacity/<int:capacity_id>/withdraw",
+    "exclusions/<int:provider_id>/readmit",
     "organization/keys/<int:key_id>/revoke",
     "payouts/accounts/<int:account_id>/close",
     "webhooks/<int:webhook_id>/change",

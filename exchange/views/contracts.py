@@ -36,12 +36,15 @@ def contract(request: HttpRequest, actor: Actor, contract_id: int) -> HttpRespon
         raise Http404(_("There is no such contract."))
     lots = ContractLot.objects.filter(contract=row).order_by("number")
     callable_now = row.window_end is not None and row.window_end > clock.now()
-    may_call = callable_now and row.buyer_id == actor.organization_id and "trade" in actor.scopes
-    return render(
-        request,
-        "exchange/contract.html",
-        {"contract": row, "lots": lots, "may_call": may_call, "shortfalls": queries.shortfalls_shown(row.pk)},
-    )
+    is_buyer = row.buyer_id == actor.organization_id and "trade" in actor.scopes
+    context = {
+        "contract": row,
+        "lots": lots,
+        "may_call": is_buyer and callable_now,
+        "may_claim": is_buyer and row.market is not None and row.market.window_start <= clock.now(),
+        "shortfalls": queries.shortfalls_shown(row.pk),
+    }
+    return render(request, "exchange/contract.html", context)
 
 
 @require_GET
