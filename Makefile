@@ -48,8 +48,8 @@ browser: setup ## the pages in a real Chromium, on a living demo market (apt ins
 bench: setup ## the benchmarks, one after the other (half an hour; FULL=1 adds the large ones)
 	$(BIN)/python -m benchmarks
 
-day: setup-run ## a whole trading day on real usage (TRACE=a trace file; without one, generated traffic)
-	@$(BIN)/python -m scenarios.day $(if $(TRACE),"$(TRACE)")
+day: setup-run ## a whole trading day on real usage (TRACE=a trace file; without one, generated traffic; VIA=gateway calls)
+	@$(BIN)/python -m scenarios.day $(if $(VIA),--via "$(VIA)") $(if $(TRACE),"$(TRACE)")
 
 screenshots: setup ## pictures of the main pages, both languages and themes, into screenshots/
 	$(BIN)/pytest -m screenshots $(ARGS)

@@ -215,15 +215,17 @@ class Run:
         operator = json.loads((instance.var / "operator.json").read_text())
         lines = ["", f"Ciyuan 词元 is at {instance.base_url}  (after {time.monotonic() - self.started:.1f} s)", ""]
         sign_ins = [{**operator, "what": f"the operator; admin console at {instance.base_url}/admin/"}]
-        first = ""
+        first = gateway = ""
         if demo.exists():
             body = json.loads(demo.read_text())
             sign_ins += body.get("sign_ins", [])
-            first = body.get("first", "")
+            first, gateway = body.get("first", ""), body.get("gateway", "")
         for one in sign_ins:
             lines.append(f"  sign in as {one['email']}  password {one['password']}  {one['what']}")
         if first:
             lines += ["", f"  Look first at: {first}"]
+        if gateway:
+            lines += [f"  Call: {gateway}"]
         if self.sandbox:
             lines += ["", f"  Its clock runs {self.speed:g} times real time; `manage.py clock` shows and moves it."]
         lines += [

@@ -163,6 +163,7 @@ class Day:
                     precision="bf16",
                     region="cn-north",
                     rated_tokens_per_minute=2 * rate,
+                    endpoint=self._endpoint(offers.name),
                 )
             )
         for supply in self.supplies:
@@ -317,6 +318,10 @@ class Day:
         parties = [*self.buyers, *(supply.party for supply in self.supplies)]
         return next(party.name for party in parties if party.organization == organization)
 
+    def _endpoint(self, name: str) -> str:
+        """Where a provider is called: nowhere, its meter speaks for it."""
+        return ""
+
     def _offered_by(self, offers: Provider) -> int:
         return _lots(max(self._minimum_order(), self.total_tokens * offers.share // 1_000))
 
@@ -356,11 +361,7 @@ class Day:
         """
         left = {contract.id: contract.quantity * MICRO for contract in contracts}
         of_provider = {supply.party.organization: supply for supply in self.supplies}
-        owed = [0] * len(BUYERS)
-        for request, work_micro in zip(self.trace.requests, self.work_micro, strict=True):
-            owed = [due + wants.share for due, wants in zip(owed, BUYERS, strict=True)]
-            chosen = owed.index(max(owed))
-            owed[chosen] -= sum(wants.share for wants in BUYERS)
+        for request, work_micro, chosen in self._by_buyer():
             mine = [contract for contract in contracts if contract.buyer == self.buyers[chosen].organization]
             supply = self.supplies[0]
             if mine:
@@ -368,6 +369,15 @@ class Day:
                 left[contract.id] -= work_micro
                 supply = of_provider[contract.provider]
             yield request, supply, f"customer-{chosen + 1}"
+
+    def _by_buyer(self) -> Iterator[tuple[TraceRequest, int, int]]:
+        """Each request with its work and the number of the buyer whose it is: by the buyers' shares, in turn."""
+        owed = [0] * len(BUYERS)
+        for request, work_micro in zip(self.trace.requests, self.work_micro, strict=True):
+            owed = [due + wants.share for due, wants in zip(owed, BUYERS, strict=True)]
+            chosen = owed.index(max(owed))
+            owed[chosen] -= sum(wants.share for wants in BUYERS)
+            yield request, work_micro, chosen
 
     def _batches(
         self, served: Iterator[tuple[TraceRequest, Supply, str]]
@@ -480,10 +490,16 @@ def _local(moment: datetime) -> str:
 
 
 def play(
-    *, instance: Instance, trace: Trace, seed: int, say: Callable[[str], None] = print, files: Path | None = None
-) -> dict[str, Any]:
-    """Start the instance a day before the window, play the day, stop it."""
-    day = Day(instance=instance, trace=trace, seed=seed, say=say, files=files)
+    *, instance: Instance, trace: Trace, seed: int, say: Callable[[str], None] = print, files: Path | None = None,
+    via: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """Start the instance a day before the window, play the day (`via` "gateway": by calls), stop it."""
+    kind = Day
+    if via:
+        from scenarios.day_gateway import GatewayDay
+
+        kind = GatewayDay
+    day = kind(instance=instance, trace=trace, seed=seed, say=say, files=files)
     say(f"{len(trace.requests):,} requests, {day.total_tokens:,} standard tokens; starting an instance …")
     instance.set_clock(product=day.starts_at, speed=1.0)
     with instance.started():
@@ -500,6 +516,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="CSV of Azure or BurstGPT, JSONL of Mooncake or Qwen-Bailian; without it traffic is made up",
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--via", choices=["", "gateway"], default="", help="gateway: make the requests instead of reporting them"
+    )
     parser.add_argument("--var", type=Path, default=Path("var/day"), help="the instance's folder, emptied first")
     parser.add_argument("--out", type=Path, help="write the figures and all document lines as JSON")
     parser.add_argument(
@@ -528,7 +547,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     try:
         shutil.rmtree(chosen.files, ignore_errors=True)
-        result = play(instance=instance, trace=trace, seed=chosen.seed, files=chosen.files)
+        result = play(instance=instance, trace=trace, seed=chosen.seed, files=chosen.files, via=chosen.via)
     except (DayFailed, CiyuanError) as error:
         print(f"make day: {error}", file=sys.stderr)
         return 1

@@ -3,7 +3,8 @@
 
 Five providers and a dozen buyers trade two grades in windows of one minute, so that within three minutes a newcomer has
 seen an auction close, usage stream in and an invoice issue. Everything goes through the public API by the SDK; after a
-restart it finds its parties again and goes on. What it does in a market follows from the market's id alone.
+restart it finds its parties again and goes on. What it orders in a market follows from the market's id alone. What was
+bought is called for through gateways and guards (`demo_delivery`).
 """
 
 import json
@@ -22,27 +23,24 @@ from types import FrameType
 from typing import Any
 
 from ciyuan import CiyuanError
-from ciyuan.named_cards import named_card
-from ciyuan.standard_token import work
 
+from config.instance import free_port
+from scenarios.demo_delivery import DemoDelivery, Desk, Hall
 from scenarios.parties import Keyring, Party, Setting, Supply
 
 log = logging.getLogger("scenarios.demo")
 
 LOT_TOKENS = 1_000
-MICRO = 1_000_000
-WINDOW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class GradePlan:
-    """A grade of the demo: its terms, its model for the sizes of requests, and each provider's list price."""
+    """A grade of the demo: its terms, its model, and each provider's list price."""
 
     slug: str
     name: str
     name_zh: str
     model: str
-    card: str
     tick: str
     list_prices: tuple[str, ...]
     wanted_tokens: int
@@ -55,7 +53,6 @@ GRADES = (
         name="Demo 7B at the prices of the article (about 1,000 times today's)",
         name_zh="演示 7B · 文章原价（约为今日价格的一千倍）",
         model="reference-7b",
-        card="reference-7b",
         tick="0.00001",
         list_prices=("0.005", "0.004", "0.003", "0.0035", "0.004"),
         wanted_tokens=120_000,
@@ -65,7 +62,6 @@ GRADES = (
         name="Demo Qwen3-32B at 2026 prices",
         name_zh="演示 Qwen3-32B · 2026 年价格",
         model="qwen3-32b",
-        card="Qwen3-32B",
         tick="0.00000001",
         list_prices=("0.0000031", "0.0000028", "0.0000026", "0.0000029", "0.0000030"),
         wanted_tokens=1_200_000,
@@ -94,6 +90,8 @@ BUYERS = (
     ("Tea Horse Trade", "茶马电商"),
     ("Ink Stone Press", "砚台出版"),
 )
+#: Whose gateway anybody on this machine may call.
+CALLABLE = "Lantern Search"
 #: Who may sign in: address, organization, role.
 SIGN_INS = (
     ("buyer@demo.ciyuan.example", "Lantern Search", "owner"),
@@ -110,7 +108,6 @@ class Demo:
         self.buyers: list[Party] = []
         self.supplies: dict[str, list[Supply]] = {}
         self._traded: set[int] = set()
-        self._served: dict[int, int] = {}  # contract → requests sent
         self._topped_up: datetime | None = None
 
     def set_up(self) -> None:
@@ -155,7 +152,8 @@ class Demo:
                     precision="int8" if accelerator == "alibaba-hanguang-800" else "bf16",
                     region="cn-north",
                     rated_tokens_per_minute=plan.wanted_tokens,
-                    label=f"{plan.slug}-{number}",
+                    label=f"served-{plan.slug}-{number}",
+                    endpoint=f"http://127.0.0.1:{self._port(f'{plan.slug}-{number}')}/v1",
                 )
                 party.client.deployments.set_list_price(
                     supply.deployment,
@@ -173,13 +171,12 @@ class Demo:
             )
 
     def step(self) -> None:
-        """Do what is due now: offer and bid in open calls, serve what is being delivered, top up."""
+        """Do what is due now: offer and bid in open calls, top up."""
         for plan in GRADES:
             for market in self.setting.operator.markets.list(grade=plan.slug, phase="call"):
                 if market.id not in self._traded:
                     self._trade(plan, market)
                     self._traded.add(market.id)
-            self._serve(plan)
         now = datetime.now(UTC)
         if self._topped_up is None or now - self._topped_up > timedelta(minutes=10):
             self._top_up(now)
@@ -227,48 +224,32 @@ class Demo:
                 ),
             )
 
-    def _serve(self, plan: GradePlan) -> None:
-        """Send the usage of contracts in delivery: as many requests as fit the part of the window passed."""
-        now = self._product_now()
-        for supply in self.supplies[plan.slug]:
-            events = []
-            for delivery in supply.party.client.deliveries.list():
-                if (
-                    delivery["deployment"] != supply.deployment
-                    or not delivery.window_start <= now < delivery.window_end
-                ):
-                    continue
-                events += self._events(plan, supply, delivery, now)
-            if events:
-                supply.meter.events.send(events)
-
-    def _events(self, plan: GradePlan, supply: Supply, delivery: Any, now: datetime) -> list[dict[str, Any]]:
-        dice = random.Random(f"usage:{delivery.contract}")
-        target_micro = delivery.quantity * MICRO * dice.randint(55, 108) // 100
-        passed = min(1.0, (now - delivery.window_start) / WINDOW)
-        used_micro, number, events = 0, 0, []
-        while used_micro < target_micro * passed:
-            inputs, outputs = dice.randint(200, 4_000), dice.randint(50, 900)
-            cached = inputs // 512 * 512 if dice.random() < 0.4 else 0
-            done = work(named_card(plan.card), input_tokens=inputs, cached_input_tokens=cached, output_tokens=outputs)
-            used_micro += done.input_micro_st + done.cached_input_micro_st + done.output_micro_st
-            number += 1
-            if number <= self._served.get(delivery.contract, 0):
-                continue
-            at = delivery.window_start + WINDOW * min(passed, used_micro / max(1, target_micro)) * 0.999
-            events.append(
-                {
-                    "specversion": "1.0",
-                    "type": "ciyuan.usage",
-                    "id": f"{delivery.contract}-{number}",
-                    "source": supply.source,
-                    "subject": str(delivery.contract),
-                    "time": min(at, now).isoformat().replace("+00:00", "Z"),
-                    "data": {"input_tokens": inputs, "cached_input_tokens": cached, "output_tokens": outputs},
-                }
+    def delivery(self, folder: Path) -> DemoDelivery:
+        """What serves the buyers, not started yet; `folder` keeps what waits to be sent."""
+        halls = [
+            Hall(supply, plan.slug, plan.model, self._port(f"{plan.slug}-{number}"))
+            for plan in GRADES
+            for number, supply in enumerate(self.supplies[plan.slug])
+        ]
+        desks = [
+            Desk(
+                buyer,
+                self.setting.buyer_meter(buyer),
+                # One has a port that stays, so that visitors can call it.
+                self._port("gateway") if buyer.name == CALLABLE else 0,
             )
-        self._served[delivery.contract] = max(number, self._served.get(delivery.contract, 0))
-        return events
+            for buyer in self.buyers
+        ]
+        return DemoDelivery(url=self.setting.url, folder=folder, halls=halls, desks=desks)
+
+    @property
+    def gateway_url(self) -> str:
+        """The address of the gateway that a visitor may call."""
+        return f"http://127.0.0.1:{self._port('gateway')}/v1"
+
+    def _port(self, name: str) -> int:
+        """A port that stays the same over restarts, as addresses of deployments do."""
+        return int(self.setting.keyring.get_or_make(f"demo:port:{name}", lambda: str(free_port())))
 
     def _top_up(self, now: datetime) -> None:
         """Enter a deposit for whoever runs low, so that the demo can go on for days."""
@@ -283,9 +264,6 @@ class Demo:
                     idempotency_key=f"demo:top-up:{party.organization}:{stamp}",
                 )
 
-    def _product_now(self) -> datetime:
-        return datetime.now(UTC)
-
     @staticmethod
     def _unless_refused(party: Party, place: Any) -> None:
         """Go on without an order that the exchange refuses: the call may have closed meanwhile."""
@@ -297,7 +275,7 @@ class Demo:
             log.info("%s: %s", party.name, error)
 
 
-def announce(path: Path, *, password: str) -> None:
+def announce(path: Path, *, password: str, gateway_url: str) -> None:
     """Write who may sign in and what to look at first, for whoever started the demo."""
     what = {"buyer": "a buyer: orders, contracts, usage, invoices", "provider": "a provider: capacity, statements"}
     body = {
@@ -306,6 +284,8 @@ def announce(path: Path, *, password: str) -> None:
             for email, organization, _role in SIGN_INS
         ],
         "first": "/markets (an auction closes every minute), then a closed one: the curves, and why that price",
+        "gateway": f"{gateway_url} serves {GRADES[0].model} and {GRADES[1].model} to any OpenAI client, from what "
+        f"{CALLABLE} bought",
     }
     scratch = path.with_suffix(".new")
     scratch.write_text(json.dumps(body))
@@ -335,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, end)
     demo: Demo | None = None
+    delivery: DemoDelivery | None = None
     try:
         while not ending:
             began = time.monotonic()
@@ -348,15 +329,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     )
                     fresh.set_up()
                     demo = fresh
-                    announce(var / "demo.json", password=fresh.password)
+                    announce(var / "demo.json", password=fresh.password, gateway_url=fresh.gateway_url)
                     log.info("the demo market is open at %s", url)
                 demo.step()
+                if delivery is None:  # bids do not wait for it
+                    delivery = demo.delivery(var / "demo-delivery")
+                    delivery.start()
             except (CiyuanError, OSError) as error:
                 log.warning("waiting for the exchange: %s", error)
                 time.sleep(2)
             time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
     except KeyboardInterrupt:
         pass
+    finally:
+        if delivery is not None:
+            delivery.stop()
     return 0
 
 

@@ -64,7 +64,7 @@ class Setting:
         self.url = url
         self.name = name
         self.operator = Client(operator_key, url)
-        self._keyring = keyring
+        self.keyring = keyring
 
     def party(
         self, kind: str, name: str, name_zh: str, *, deposit: str, allows_overage: str = "0", control_group: str = ""
@@ -79,7 +79,7 @@ class Setting:
             allows_overage=allows_overage,
             idempotency_key=f"{key}:organization",
         )
-        secret = self._keyring.get_or_make(key, lambda: self._new_key(organization.id, name))
+        secret = self.keyring.get_or_make(key, lambda: self._new_key(organization.id, name))
         self.operator.deposits.record(
             organization=organization.id,
             amount=deposit,
@@ -106,8 +106,9 @@ class Setting:
         region: str,
         rated_tokens_per_minute: int,
         label: str = "main",
+        endpoint: str = "",
     ) -> Supply:
-        """Return a provider's deployment for `grade` with its meter."""
+        """Return a provider's deployment for `grade` with its meter; without an endpoint it has one of example."""
         key = f"{self.name}:{party.name}:{grade}:{label}"
         slug = party.name.lower().replace(" ", "-")
         deployment = party.client.deployments.register(
@@ -118,7 +119,7 @@ class Setting:
             engine=engine,
             precision=precision,
             region=region,
-            endpoint=f"https://{slug}.example/v1",
+            endpoint=endpoint or f"https://{slug}.example/v1",
             rated_tokens_per_minute=rated_tokens_per_minute,
             idempotency_key=f"{key}:deployment",
         )
@@ -129,8 +130,18 @@ class Setting:
             assert made.secret is not None
             return made.secret
 
-        secret = self._keyring.get_or_make(f"{key}:meter", register)
+        secret = self.keyring.get_or_make(f"{key}:meter", register)
         return Supply(party, deployment.id, source, Client(secret, self.url))
+
+    def buyer_meter(self, party: Party) -> str:
+        """Return the key of a buyer's own meter."""
+
+        def register() -> str:
+            made = party.client.meters.register(name="gateway", role="buyer")
+            assert made.secret is not None
+            return made.secret
+
+        return self.keyring.get_or_make(f"{self.name}:{party.name}:buyer-meter", register)
 
     def alias(self, supply: Supply, *, subject: str, buyer: Party) -> None:
         """Let the provider call a buyer by a name of its own in its events."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import click
 
 from ciyuan.cli.base import DECIMAL, cli, fail
+from ciyuan.cli.serving import ADDRESS, run_until_told
 
 
 @cli.command("gateway")
@@ -20,7 +18,7 @@ from ciyuan.cli.base import DECIMAL, cli, fail
     "--folder", required=True, type=click.Path(path_type=Path), help="Where usage waits; of this gateway alone."
 )
 @click.option("--source", default="gateway-1", show_default=True, metavar="NAME", help="The name of its meter's log.")
-@click.option("--listen", default="127.0.0.1:8090", show_default=True, metavar="HOST:PORT", help="For its callers.")
+@click.option("--listen", type=ADDRESS, default="127.0.0.1:8090", show_default=True, help="For its callers.")
 @click.option("--callers", type=click.Path(path_type=Path), metavar="FILE", help="Who may call (docs/DELIVERY.md).")
 @click.option("--overage", type=DECIMAL, metavar="YUAN", help="Most to spend beyond contracts; else what is allowed.")
 @click.option("--no-caps", is_flag=True, help="Do not ask the exchange's budgets before each call.")
@@ -32,7 +30,7 @@ from ciyuan.cli.base import DECIMAL, cli, fail
 @click.option("--most-wait", default=10.0, show_default=True, help="Seconds that a call waits for rate.")
 @click.pass_context
 def gateway(
-    ctx: click.Context, /, listen: str, overage: Decimal | None, no_caps: bool, **options: Any
+    ctx: click.Context, /, listen: tuple[str, int], overage: Decimal | None, no_caps: bool, **options: Any
 ) -> None:  # fmt: skip
     """
     Serve OpenAI's API from one's contracts: http://127.0.0.1:8090/v1.
@@ -45,29 +43,13 @@ def gateway(
         from ciyuan.gateway.settings import GatewaySettings
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pip install 'ciyuan[gateway]'")
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise click.BadParameter(f"{listen!r} is no HOST:PORT", param_hint="--listen")
+    host, port = listen
     if options["callers"] is None and host not in ("127.0.0.1", "localhost", "::1"):
         raise click.UsageError("beyond this machine, --callers says who may call")
     settings = GatewaySettings(
         url=ctx.obj["url"], api_key=os.environ.get("CIYUAN_API_KEY"), meter_key=os.environ.get("CIYUAN_METER_KEY"),
-        host=host, port=int(port), overage_yuan=overage, ask_caps=not no_caps, **options,
+        host=host, port=port, overage_yuan=overage, ask_caps=not no_caps, **options,
     )  # fmt: skip
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with serving(settings) as running:
-            click.echo(f"gateway at {running.url}/v1, its state at {running.url}/healthz")
-            await stop.wait()
-
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        asyncio.run(run())
-    else:
-        uvloop.run(run())
+    run_until_told(
+        serving(settings), lambda gateway: f"gateway at {gateway.url}/v1, its state at {gateway.url}/healthz"
+    )

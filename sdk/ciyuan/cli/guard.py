@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ciyuan.cli.base import cli, fail
+from ciyuan.cli.serving import ADDRESS, run_until_told
 
 
 @cli.command("guard")
@@ -22,8 +20,8 @@ from ciyuan.cli.base import cli, fail
     "--folder", required=True, type=click.Path(path_type=Path), help="Where usage waits; of this guard alone."
 )
 @click.option("--source", metavar="NAME", help="The meter's log; guard-<deployment> by default.")
-@click.option("--listen", default="0.0.0.0:8080", show_default=True, metavar="HOST:PORT", help="For buyers.")
-@click.option("--status", default="127.0.0.1:9464", show_default=True, metavar="HOST:PORT", help="/metrics, /healthz.")
+@click.option("--listen", type=ADDRESS, default="0.0.0.0:8080", show_default=True, help="For buyers.")
+@click.option("--status", type=ADDRESS, default="127.0.0.1:9464", show_default=True, help="/metrics, /healthz.")
 @click.option("--engine-model", metavar="NAME", help="The engine's name for the model; the exchange's by default.")
 @click.option("--signing-key", type=click.Path(path_type=Path), metavar="FILE", help="The meter's Ed25519 key (hex).")
 @click.option("--tolerance", default=60, show_default=True, help="Seconds that clocks may be apart.")
@@ -34,8 +32,8 @@ from ciyuan.cli.base import cli, fail
 @click.option("--most-streams", default=4096, show_default=True, help="Requests at once.")
 @click.pass_context
 def guard(
-    ctx: click.Context, /, listen: str, status: str, source: str | None, tolerance: int, overrun: int,
-    no_continuous: bool,
+    ctx: click.Context, /, listen: tuple[str, int], status: tuple[str, int], source: str | None, tolerance: int,
+    overrun: int, no_continuous: bool,
     **options: Any,
 ) -> None:  # fmt: skip
     """
@@ -48,35 +46,13 @@ def guard(
         from ciyuan.guard.settings import GuardSettings
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pip install 'ciyuan[guard]'")
-    host, port = _address(listen)
-    status_host, status_port = _address(status)
     settings = GuardSettings(
         url=ctx.obj["url"], meter_key=None, engine_key=os.environ.get("CIYUAN_ENGINE_KEY"),
-        source=source or f"guard-{options['deployment']}", host=host, port=port, status_host=status_host,
-        status_port=status_port, tolerance_seconds=tolerance, overrun_seconds=overrun, continuous=not no_continuous,
+        source=source or f"guard-{options['deployment']}", host=listen[0], port=listen[1], status_host=status[0],
+        status_port=status[1], tolerance_seconds=tolerance, overrun_seconds=overrun, continuous=not no_continuous,
         **options,
     )  # fmt: skip
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with serving(settings) as running:
-            click.echo(f"guard of deployment {settings.deployment} at {running.url}, figures at {running.status_url}")
-            await stop.wait()
-
-    try:
-        import uvloop
-    except ModuleNotFoundError:
-        asyncio.run(run())
-    else:
-        uvloop.run(run())
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65_535:
-        raise click.BadParameter(f"{text!r} is no HOST:PORT")
-    return host.strip("[]") or "0.0.0.0", int(port)
+    run_until_told(
+        serving(settings),
+        lambda guard: f"guard of deployment {settings.deployment} at {guard.url}, figures at {guard.status_url}",
+    )

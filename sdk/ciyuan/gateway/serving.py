@@ -21,6 +21,7 @@ from ciyuan.gateway.provider import Providers
 from ciyuan.gateway.proxy import Gateway
 from ciyuan.gateway.reports import Reports
 from ciyuan.gateway.settings import Callers, GatewaySettings
+from ciyuan.listening import listen
 from ciyuan.meter import Meter
 from ciyuan.transport import Retry
 
@@ -112,10 +113,7 @@ async def serving(
         _app(running), access_log=None, handler_cancellation=True, logger=_Silent(log), shutdown_timeout=0.5
     )
     try:
-        await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
-        address = runner.addresses[0]
-        running.url = f"http://{address[0]}:{address[1]}"
+        running.url = await listen(runner, settings.host, settings.port)
         yield running
     finally:
         await runner.cleanup()

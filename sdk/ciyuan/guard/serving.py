@@ -25,6 +25,7 @@ from ciyuan.guard.proxy import Proxy
 from ciyuan.guard.rates import Allowances
 from ciyuan.guard.recorder import Recorder
 from ciyuan.guard.settings import GuardSettings
+from ciyuan.listening import listen
 from ciyuan.meter import Meter
 from ciyuan.signing import Signer
 
@@ -127,8 +128,8 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
         for app in (_app(guard), _status_app(guard))
     ]
     try:
-        guard.url = await _listen(runners[0], settings.host, settings.port)
-        guard.status_url = await _listen(runners[1], settings.status_host, settings.status_port)
+        guard.url = await listen(runners[0], settings.host, settings.port)
+        guard.status_url = await listen(runners[1], settings.status_host, settings.status_port)
         yield guard
     finally:
         for runner in runners:
@@ -151,13 +152,6 @@ async def _ticking(guard: RunningGuard) -> None:
     while True:
         await asyncio.sleep(TICK_SECONDS)
         await guard.tick()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
-    await runner.setup()
-    await web.TCPSite(runner, host, port, backlog=1024).start()
-    address = runner.addresses[0]
-    return f"http://{address[0]}:{address[1]}"
 
 
 def _app(guard: RunningGuard) -> web.Application:
