@@ -11,10 +11,11 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ciyuan import CiyuanError
 from ciyuan.gateway.routes import Contract
@@ -30,6 +31,8 @@ RETRY_SECONDS = 2.0
 MOST_RUNNING = 24
 SHORT_TOKENS = 120
 KNOWN_TOKENS = 512
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class DemoDelivery:
         log.info("%d guards and %d gateways deliver", len(self._halls), len(callers))
 
 
-async def _patiently(start):  # type: ignore[no-untyped-def]
+async def _patiently(start: Callable[[], Awaitable[T]]) -> T | None:
     """What `start` gives, once the exchange is there; None, and a line in the log, where a port is taken."""
     while True:
         try:

@@ -243,10 +243,10 @@ def check(story, died, lived):
     wait_for(lambda: story.operator.markets.get(story.market).phase == "settled", "the settlement")
     assert {s.cause: s.quantity for s in story.buyer.shortfalls.list()} == {"withdrawn": WITHDRAWN, "claim": UPHELD}
 
-    def documents_of(client, kind):
+    def documents_of(client, kind, name):
         return wait_for(
-            lambda: (rows := [*kind.list()]) and all(c.raw.get("invoice") for c in client.account.charges()) and rows,
-            "the documents",
+            lambda: (rows := [*kind.list()]) and all(c.raw.get(name) for c in client.account.charges()) and rows,
+            f"each {name}",
         )  # fmt: skip
 
     price, undelivered = story.price, WITHDRAWN + UPHELD
@@ -256,7 +256,7 @@ def check(story, died, lived):
         "undelivered": Decimal(0),
         "penalty": -price * undelivered / 5,
     }
-    invoices = documents_of(story.buyer, story.buyer.invoices)
+    invoices = documents_of(story.buyer, story.buyer.invoices, "invoice")
     by_kind = {}
     for line in (line for row in invoices for line in story.buyer.invoices.get(row.id).lines):
         by_kind[line.kind] = by_kind.get(line.kind, 0) + line.amount_exact
@@ -271,7 +271,7 @@ def check(story, died, lived):
     assert [t.kind for t in moved] == ["bond_call"]
     assert sum(t.amount for t in moved) == (price * undelivered / 5).quantize(FEN, ROUND_HALF_UP)
     lines = []
-    for row in documents_of(died.party.client, died.party.client.statements):
+    for row in documents_of(died.party.client, died.party.client.statements, "statement"):
         lines += died.party.client.statements.get(row.id).lines
     owed = {line.kind: line.amount_exact for line in lines}
     assert owed["penalty"] == by_kind["penalty"] and owed["from_bond"] == -by_kind["penalty"], owed
