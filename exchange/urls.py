@@ -3,6 +3,7 @@
 from django.urls import path
 
 from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders, quotes
+from exchange.views import blocks as block_pages
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import fairness, index, reference, ticket
@@ -81,6 +82,8 @@ urlpatterns = [
     path("capacity/new", capacity_pages.publish, name="capacity-new"),
     path("capacity/<int:capacity_id>/withdraw", capacity_pages.withdraw, name="capacity-withdraw"),
     path("deliveries", capacity_pages.deliveries, name="deliveries"),
+    path("blocks", block_pages.blocks, name="blocks"),
+    path("blocks/<uuid:block_id>/withdraw", block_pages.withdraw, name="block-withdraw"),
     path("positions", position_pages.positions, name="positions"),
     path("exclusions", position_pages.exclusions, name="exclusions"),
     path("exclusions/<int:provider_id>/readmit", position_pages.readmit, name="exclusion-readmit"),

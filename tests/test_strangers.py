@@ -66,6 +66,7 @@ FOR_MEMBERS = {
     "orders/<uuid:order_id>/cancel",
     "capacity/<int:capacity_id>/withdraw",
     "exclusions/<int:provider_id>/readmit",
+    "blocks/<uuid:block_id>/withdraw",
     "organization/keys/<int:key_id>/revoke",
     "payouts/accounts/<int:account_id>/close",
     "webhooks/<int:webhook_id>/change",
