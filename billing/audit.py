@@ -6,7 +6,11 @@ from typing import Any
 from django.db import connection
 
 from billing.book_totals import documents_are_charges_are_ledger
-from billing.credit_audit import bundle_liability_is_unexpired, credits_are_their_transfers
+from billing.credit_audit import (
+    bundle_liability_is_unexpired,
+    credits_are_their_transfers,
+    fundings_are_their_transfers,
+)
 from billing.dispute_audit import disputes_and_dues_add_up
 from billing.document_audit import documents_are_drawn_up_again
 from billing.payment_audit import (
@@ -233,6 +237,7 @@ CHECKS: list[Check] = [
     ("numbers-have-no-gaps", numbers_have_no_gaps),
     ("credits-are-their-transfers", credits_are_their_transfers),
     ("bundle-liability-is-unexpired", bundle_liability_is_unexpired),
+    ("fundings-are-their-transfers", fundings_are_their_transfers),
     ("deposits-are-transfers", deposits_are_transfers),
     ("bank-lines-are-booked", bank_lines_are_booked),
     ("payouts-are-transfers", payouts_are_transfers),

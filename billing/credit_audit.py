@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 from django.db import connection
 
+from billing.domain.accounts import available
+from billing.funding_queries import fundings_of, in_market_micro
+from billing.queries import account_balance
 from core import clock
 from core.audit import Finding
 from core.money import format_yuan
@@ -48,3 +51,47 @@ def bundle_liability_is_unexpired() -> Iterator[Finding]:
         )
         for kind, scope, posted in cursor.fetchall():
             yield Finding("bundle-liability-is-unexpired", f"{kind} {scope}", "0.00", format_yuan(posted))
+
+
+def fundings_are_their_transfers() -> Iterator[Finding]:
+    """
+    What each bundle and gift put into a market and got back is booked so; and of settled markets nothing waits that it
+    could have back.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("""
+            WITH moved AS (
+                SELECT substr(a.scope, 8)::bigint AS credit_id, t.label AS scope,
+                    sum(t.amount_micro) FILTER (WHERE t.kind = 'credit_draw') AS drawn,
+                    sum(t.amount_micro) FILTER (WHERE t.kind = 'credit_return') AS returned
+                FROM billing_transfer t
+                JOIN billing_account a ON a.id = CASE t.kind WHEN 'credit_draw' THEN t.debit_id ELSE t.credit_id END
+                WHERE t.kind IN ('credit_draw', 'credit_return') GROUP BY 1, 2)
+            SELECT coalesce(f.credit_id, m.credit_id), coalesce(f.scope, m.scope), coalesce(m.drawn, 0),
+                coalesce(m.returned, 0), coalesce(f.drawn_micro, 0), coalesce(f.returned_micro, 0)
+            FROM moved m FULL JOIN billing_marketfunding f ON f.credit_id = m.credit_id AND f.scope = m.scope
+            WHERE (coalesce(m.drawn, 0), coalesce(m.returned, 0))
+                <> (coalesce(f.drawn_micro, 0), coalesce(f.returned_micro, 0)) ORDER BY 1, 2
+        """)
+        for credit, scope, drawn, returned, noted, noted_back in cursor.fetchall():
+            yield Finding(
+                "fundings-are-their-transfers", f"credit:{credit} in {scope}",
+                f"{format_yuan(int(drawn))} drawn, {format_yuan(int(returned))} returned",
+                f"{format_yuan(noted)} drawn, {format_yuan(noted_back)} returned",
+            )  # fmt: skip
+        cursor.execute(
+            "SELECT DISTINCT c.organization_id, f.scope FROM billing_marketfunding f"
+            " JOIN billing_credit c ON c.id = f.credit_id JOIN billing_settledscope s ON s.scope = f.scope"
+            " WHERE f.drawn_micro > f.returned_micro AND s.settled_at < %s::timestamptz - %s::interval ORDER BY 1, 2",
+            [clock.now(), SWEPT_WITHIN],
+        )
+        settled = cursor.fetchall()
+    for organization_id, scope in settled:
+        waits = sum(row.outstanding_micro for row in fundings_of(organization_id, scope)) - max(
+            0, in_market_micro(organization_id, scope)
+        )
+        if waits > 0 and account_balance(available(organization_id)).free_micro > 0:
+            yield Finding(
+                "fundings-are-their-transfers", f"organization {organization_id} in {scope}", "0.00 to give back",
+                format_yuan(waits),
+            )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 BEAT: dict[str, dict[str, Any]] = {
     "issue-due-invoices": {"task": "billing.tasks.issue_due_invoices", "schedule": timedelta(seconds=5)},
     "sweep-settled-markets": {"task": "billing.tasks.sweep_settled_markets", "schedule": timedelta(minutes=1)},
+    "return-unused-credits": {"task": "billing.tasks.return_unused_credits", "schedule": timedelta(seconds=5)},
     "expire-credits": {"task": "billing.tasks.expire_credits", "schedule": timedelta(minutes=1)},
     "seal-journal": {"task": "billing.tasks.seal_journal", "schedule": timedelta(minutes=5)},
     "book-bank-lines": {"task": "billing.tasks.book_bank_lines", "schedule": timedelta(seconds=2)},

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from billing import (
     credit_queries,
     dunning_queries,
+    funding_queries,
     journal_queries,
     payout_queries,
     queries,
@@ -21,6 +22,7 @@ from billing import (
 from billing.actions.banking import book_line
 from billing.actions.credits import expire
 from billing.actions.dunning import remind, settle_hold
+from billing.actions.funding import return_unused
 from billing.actions.invoices import issue_invoices
 from billing.actions.journal import close_day, seal_day
 from billing.actions.payouts import PayoutRefused, request_payout
@@ -52,6 +54,15 @@ def sweep_settled_markets() -> int:
     """Sweep what later revisions brought into the collecting accounts of markets that are settled."""
     scopes = queries.scopes_to_sweep()
     return sum(durable(partial(sweep_market, scope=scope, now=clock.now())) for scope in scopes)
+
+
+@shared_task
+def return_unused_credits() -> int:
+    """Give back to bundles and gifts what markets no longer have of theirs; return how many markets gave some."""
+    given = 0
+    for organization_id, scope in funding_queries.fundings_to_look_at(clock.now()):
+        given += bool(durable(partial(return_unused, organization_id=organization_id, scope=scope, now=clock.now())))
+    return given
 
 
 @shared_task

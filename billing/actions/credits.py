@@ -9,6 +9,7 @@ expires unused is breakage: revenue.
 from datetime import datetime, timedelta
 
 from billing.actions import ledger
+from billing.actions.funding import check_withdrawal
 from billing.domain.accounts import available, promotion, revenue
 from billing.domain.postings import LARGEST_AMOUNT_MICRO, Posting, Stage
 from billing.models import BundleOffer, Credit
@@ -81,6 +82,10 @@ def buy_bundle(*, organization: Organization, offer_id: int, now: datetime) -> C
         expires_at=now + timedelta(days=offer.valid_days),
     )  # fmt: skip
     key = f"credit:{credit.pk}"
+    check_withdrawal(
+        ledger.lock_accounts([available(organization.pk), promotion(), credit.account]), organization.pk,
+        credit.paid_micro,
+    )  # fmt: skip
     parts = ((key, "bundle_purchase", available(organization.pk), credit.paid_micro),
              (f"{key}:bonus", "bundle_bonus", promotion(), credit.worth_micro - credit.paid_micro))  # fmt: skip
     ledger.post_all(

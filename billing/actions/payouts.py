@@ -14,6 +14,7 @@ from django.db.models import Sum
 
 from billing import payout_queries
 from billing.actions import ledger
+from billing.actions.funding import check_withdrawal
 from billing.actions.paid_documents import note_paid
 from billing.domain.accounts import AccountRef, available, bank, payable, receivable
 from billing.domain.bank_files import BadFile, BadLine, decoded, read_results
@@ -162,6 +163,8 @@ def request_refund(*, deposit_id: int, amount_micro: int, by: str, now: datetime
     if amount_micro > deposit.amount_micro - gone:
         raise BadRefund(f"Of this deposit ¥{format_yuan(deposit.amount_micro - gone)} is left.", field="amount")
     payee, number, bank_name, account = _origin(deposit)
+    owner = deposit.organization_id
+    check_withdrawal(ledger.lock_accounts([available(owner), on_its_way(owner)]), owner, amount_micro)
     payout = _create(
         kind=Kind.REFUND, method=deposit.method, organization_id=deposit.organization_id, amount_micro=amount_micro,
         payee=payee, payee_account=number, payee_bank=bank_name, account=account, deposit=deposit, by=by, now=now,

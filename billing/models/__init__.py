@@ -14,6 +14,7 @@ from billing.models.banking import (
 from billing.models.charges import BillingProfile, Charge, SettledScope, WaitingCharge
 from billing.models.credits import BundleOffer, Credit
 from billing.models.disputes import Dispute, PaymentHold, Reminder, WriteOff
+from billing.models.funding import MarketFunding
 from billing.models.invoices import (
     DocumentSeries,
     Invoice,
@@ -64,6 +65,7 @@ __all__ = [
     "InvoiceTax",
     "InvoiceTitle",
     "JournalKey",
+    "MarketFunding",
     "PaymentHold",
     "Payout",
     "PayoutApproval",

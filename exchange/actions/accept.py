@@ -13,6 +13,8 @@ from uuid import UUID
 from django.db.models import F
 
 from billing.actions import ledger
+from billing.actions.funding import draws, note_draws
+from billing.credit_queries import usable_credits
 from billing.domain import accounts
 from billing.domain.postings import Posting, Stage
 from core.ids import new_id
@@ -87,6 +89,7 @@ class _Hold:
 
     id: UUID
     amount_micro: int = 0
+    drawn_micro: int = 0  # of it, what bundles and gifts pay
 
 
 class _Batch:
@@ -105,7 +108,12 @@ class _Batch:
             | {state.market_id for state in self.states.values()}
         )
         self.sellable = _lock_sellable(organization, requests, self.states, self.terms)
-        self.free_micro = ledger.lock_accounts([self.available])[self.available].free_micro
+        # Bundles and gifts pay for purchases before free money does.
+        self.drawn_first = usable_credits([organization.pk], at=now).get(organization.pk, [])
+        balances = ledger.lock_accounts([self.available, *self.drawn_first])
+        self.free_micro = balances[self.available].free_micro
+        self.credit_left = {account: balances[account].free_micro for account in self.drawn_first}
+        self.credit_micro = sum(self.credit_left.values())
         # After that lock, which whoever stops trading or ends a lease takes too: an order is before it or refused.
         self.guards = queries.guards_of(organization.pk, now=now)
         self.limits = self.guards.limits
@@ -153,7 +161,7 @@ class _Batch:
         covered = bond = 0
         if buying:
             hold_micro = buy_hold_micro(quantity_tokens=quantity, price_nano=hold_price)
-            self._need(hold_micro, "This order")
+            self._need(hold_micro, "This order", buying=True)
         else:
             sellable = self.sellable[market_id]
             self._need_sellable(sellable, quantity)
@@ -161,7 +169,7 @@ class _Batch:
             hold_micro = sell_hold_micro(
                 quantity_tokens=quantity, covered_tokens=covered, price_nano=hold_price, bond_thousandths=bond
             )
-            self._need(hold_micro, "The bond of this order")
+            self._need(hold_micro, "The bond of this order", buying=False)
             sellable.take(quantity)
         self._count(market_id, buying, quantity)
         command_id = new_id()
@@ -211,7 +219,7 @@ class _Batch:
             bond = state.bond_thousandths
             needed = sell_hold_micro(quantity_tokens=left, covered_tokens=0, price_nano=price, bond_thousandths=bond)
         extra = max(0, needed - state.held_micro)
-        self._need(extra, "This replacement")
+        self._need(extra, "This replacement", buying=state.side == "buy")
         if state.side == "sell":
             sellable.take(more)
         self._count(state.market_id, state.side == "buy", more)
@@ -312,11 +320,10 @@ class _Batch:
             raise Refusal("order-not-found", "There is no such order.", "order")
         return state
 
-    def _need(self, amount_micro: int, what: str) -> None:
-        if amount_micro > self.free_micro:
-            refused = ledger.InsufficientFunds(
-                self.available, needed_micro=amount_micro, available_micro=self.free_micro
-            )
+    def _need(self, amount_micro: int, what: str, *, buying: bool) -> None:
+        free_micro = self.free_micro + (self.credit_micro if buying else 0)
+        if amount_micro > free_micro:
+            refused = ledger.InsufficientFunds(self.available, needed_micro=amount_micro, available_micro=free_micro)
             raise Refusal(refused.code, f"{what}: {refused.detail}")
 
     def _need_sellable(self, sellable: _Sellable, tokens: int) -> None:
@@ -331,11 +338,14 @@ class _Batch:
         """Put an amount on the hold of this request's side of a market, and return the hold's id."""
         if not amount_micro:
             return b""
-        self.free_micro -= amount_micro
+        drawn_micro = min(self.credit_micro, amount_micro) if buying else 0
+        self.credit_micro -= drawn_micro
+        self.free_micro -= amount_micro - drawn_micro
         hold = self.holds.get((market_id, buying))
         if hold is None:
             hold = self.holds[market_id, buying] = _Hold(command_id)
         hold.amount_micro += amount_micro
+        hold.drawn_micro += drawn_micro
         return hold.id.bytes
 
     def _add(
@@ -375,7 +385,17 @@ class _Batch:
                 queue_id=queued.pk,
                 accepted_at=self.now,
             )
-        ledger.post_all([self._posting(*place, hold) for place, hold in self.holds.items()], now=self.now)
+        drawn = [
+            posting for (market_id, _), hold in self.holds.items() if hold.drawn_micro
+            for posting in draws(
+                key=f"draw:{hold.id}", organization_id=self.organization_id, scope=f"market:{market_id}",
+                amount_micro=hold.drawn_micro, left_micro=self.credit_left, drawn_first=self.drawn_first,
+            )
+        ]  # fmt: skip
+        note_draws(drawn)
+        ledger.post_all(
+            [*drawn, *(self._posting(*place, hold) for place, hold in self.holds.items())], now=self.now
+        )
         hint(self.taken)
 
     def _posting(self, market_id: int, buying: bool, hold: _Hold) -> Posting:
