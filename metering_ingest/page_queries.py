@@ -3,12 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 
 from identity.access import Actor
 from metering_ingest import queries
-from metering_ingest.models import Meter, RejectedEvent, UsageRollup
+from metering_ingest.domain.event_key import first_key, milliseconds, milliseconds_of, moment_of
+from metering_ingest.models import Meter, RejectedEvent, UsageEvent, UsageRollup
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,35 @@ def used_micro_st(contract_ids: Collection[int]) -> dict[int, int]:
     providers = Meter.objects.filter(pk__in=meters, role=Meter.Role.PROVIDER).values_list("pk", flat=True)
     sums = rows.filter(meter_id__in=list(providers)).values_list("contract_id").annotate(work=Sum("work_micro_st"))
     return dict(sums)
+
+
+@dataclass(frozen=True, slots=True)
+class LastEvent:
+    """The latest request that a meter reported: when it ended, its names, and when it was received."""
+
+    time: datetime
+    source: str
+    id: str
+    received_at: datetime
+
+
+def last_event(meter_id: int) -> LastEvent | None:
+    """Return a meter's latest event, looked for in its last reported hour alone; None where that is archived."""
+    hour = UsageRollup.objects.filter(meter_id=meter_id).aggregate(last=Max("hour"))["last"]
+    if hour is None:
+        return None
+    begins = UUID(bytes=first_key(milliseconds(hour)))
+    row = UsageEvent.objects.filter(meter_id=meter_id, event_key__gte=begins).order_by("-event_key").first()
+    if row is None:
+        return None
+    return LastEvent(moment_of(milliseconds_of(row.event_key.bytes)), row.source, row.id, row.received_at)
+
+
+def set_aside_by_reason(meter_id: int) -> list[tuple[str, int, datetime]]:
+    """Return the codes of a meter's events that wait to be replayed, with how many there are and since when."""
+    rows = RejectedEvent.objects.filter(meter_id=meter_id, resolved_at__isnull=True)
+    found = rows.values_list("code").annotate(count=Count("*"), since=Min("received_at"))
+    return [(code, count, since) for code, count, since in found.order_by("-count", "code")]
 
 
 def meters_with_health(actor: Actor, *, now: datetime) -> list[MeterHealth]:

@@ -16,6 +16,7 @@ BEAT = {
     "expire_authorizations": {"task": "metering_ingest.tasks.expire_authorizations", "schedule": timedelta(seconds=1)},
     "flag_implausible": {"task": "metering_ingest.tasks.flag_implausible", "schedule": timedelta(minutes=5)},
     "check_gaps": {"task": "metering_ingest.tasks.check_gaps", "schedule": timedelta(minutes=1)},
+    "miss_manifests": {"task": "metering_ingest.tasks.miss_manifests", "schedule": timedelta(minutes=5)},
     "archive_usage": {"task": "metering_ingest.tasks.archive_usage", "schedule": timedelta(hours=1)},
     "score_meters": {"task": "metering_ingest.tasks.score_meters", "schedule": timedelta(minutes=10)},
     "make_partitions": {"task": "metering_ingest.tasks.make_partitions", "schedule": timedelta(minutes=10)},

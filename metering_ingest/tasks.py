@@ -10,7 +10,16 @@ from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
 from metering_ingest import budget_queries, queries, reconciliation_queries
-from metering_ingest.actions import archiving, authorizations, budgets, finality, partitions, plausibility, settlement
+from metering_ingest.actions import (
+    archiving,
+    authorizations,
+    budgets,
+    finality,
+    manifests,
+    partitions,
+    plausibility,
+    settlement,
+)
 from metering_ingest.actions.finality import NotFinalYet
 from metering_ingest.actions.manifests import check_hour
 from metering_ingest.actions.reconciliation import compare_period
@@ -128,6 +137,13 @@ def check_gaps() -> int:
     for meter_id, hour in queries.hours_with_gaps():
         short += durable(lambda m=meter_id, h=hour: check_hour(meter=Meter.objects.get(pk=m), hour=h, now=now))  # type: ignore[misc]
     return short
+
+
+@shared_task(acks_late=True)
+def miss_manifests() -> int:
+    """Notice hours of which no manifest came, from sources that send them."""
+    now = clock.now()
+    return durable(lambda: manifests.miss_manifests(now=now))
 
 
 @shared_task(acks_late=True)

@@ -40,6 +40,7 @@ api_urlpatterns = [
 urlpatterns = [
     path("overview", views.overview, name="overview"),
     path("meters", views.meters, name="meters"),
+    path("meters/<int:meter_id>", views.meter, name="meter"),
     path("usage", views.usage, name="usage"),
     path("discrepancies", discrepancy_views.discrepancies, name="discrepancies"),
     path("discrepancies/<int:discrepancy_id>", discrepancy_views.discrepancy, name="discrepancy"),

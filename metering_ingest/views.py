@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -73,12 +73,15 @@ def rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
 def replay_rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Send what the organization's meters have waiting through the pipeline again; harmless to repeat."""
     rows = queries.rejected_readable(actor).filter(resolved_at__isnull=True).order_by("kept_id")
+    number = request.POST.get("meter", "")
+    if one_meter := number.isascii() and number.isdigit() and len(number) < 19:
+        rows = rows.filter(meter_id=int(number))
     counts = replay(own_connection(), rows[:MOST_REPLAYED], now=clock.now())
     stored = counts.get("accepted", 0) + counts.get("duplicate", 0)
     messages.info(
         request, _("%(stored)s events are stored now; %(left)s still wait.") % {"stored": stored, "left": rows.count()}
     )
-    return redirect("rejected-events")
+    return redirect("meter", int(number)) if one_meter else redirect("rejected-events")
 
 
 class MeterForm(OnceForm):
@@ -139,6 +142,27 @@ def meters(request: HttpRequest, actor: Actor) -> HttpResponse:
     if opened:
         response["Cache-Control"] = "no-store"
     return response
+
+
+@require_GET
+@require_actor("read")
+def meter(request: HttpRequest, actor: Actor, meter_id: int) -> HttpResponse:
+    """One meter: its last event, what it says it recorded, what of it is missing, and what was set aside."""
+    row = get_object_or_404(queries.meters_readable(actor).select_related("deployment"), pk=meter_id)
+    aside = page_queries.set_aside_by_reason(meter_id)
+    gaps = queries.gaps_readable(actor, meter_id=meter_id).filter(closed_at__isnull=True)
+    return render(
+        request,
+        "metering/meter.html",
+        {
+            "meter": row,
+            "last": page_queries.last_event(meter_id),
+            "gaps": gaps.order_by("-hour", "source", "token_class")[:100],
+            "manifests": queries.manifests_readable(actor, meter_id=meter_id).order_by("-hour", "source", "log")[:100],
+            "aside": aside,
+            "may_replay": bool(aside) and "trade" in actor.scopes and row.organization_id == actor.organization_id,
+        },
+    )
 
 
 @require_GET

@@ -12,6 +12,7 @@ from core.errors import BadRequest
 from core.live import publish_on_commit
 from core.transactions import assert_in_transaction
 from identity.actions.events import emit
+from metering_ingest.archived import events_between
 from metering_ingest.domain import manifests as rule
 from metering_ingest.domain.classes import COLUMN_CLASSES, NAMES, REQUESTS
 from metering_ingest.domain.event_key import first_key, milliseconds
@@ -19,6 +20,8 @@ from metering_ingest.models import Meter, RejectedEvent, UsageGap, UsageManifest
 
 AHEAD = timedelta(minutes=5)
 MOST_SET_ASIDE = 20_000
+#: A manifest is missed an hour after its own hour is over, of sources that have sent one within a week.
+DUE, WATCHED, LOOKED_BACK = timedelta(hours=1), timedelta(days=7), timedelta(hours=24)
 
 _IN_HOUR = "e.event_key >= %(first)s AND e.event_key < %(last)s AND e.meter_id = %(meter)s"
 _ROLLED_UP = """
@@ -34,12 +37,30 @@ _BY_SOURCE = f"""
         sum(e.output_tokens)::bigint, sum(e.reasoning_tokens)::bigint,
         coalesce(sum((e.details ->> 'input_bytes')::bigint), 0)::bigint,
         coalesce(sum((e.details ->> 'output_bytes')::bigint), 0)::bigint
-    FROM usage_event e WHERE {_IN_HOUR} GROUP BY 1
+    FROM {{events}} e WHERE {_IN_HOUR} GROUP BY 1
 """
 _RARE_BY_SOURCE = f"""
     SELECT e.source, c.key, sum(c.value::bigint)::bigint
-    FROM usage_event e, jsonb_each_text(e.details -> 'classes') c
+    FROM {{events}} e, jsonb_each_text(e.details -> 'classes') c
     WHERE {_IN_HOUR} AND e.details ? 'classes' GROUP BY 1, 2
+"""
+# Sources that send manifests, and of the hours since their first the ones that their meter reported, without one.
+_WITHOUT_MANIFEST = """
+    SELECT known.meter_id, known.source, r.hour, known.sources = 1
+    FROM (
+        SELECT meter_id, source, min(hour) AS began, count(*) OVER (PARTITION BY meter_id) AS sources
+        FROM metering_ingest_usagemanifest WHERE received_at >= %(since)s GROUP BY meter_id, source
+    ) known
+    JOIN metering_ingest_meter m ON m.id = known.meter_id AND m.closed_at IS NULL
+    JOIN LATERAL (
+        SELECT DISTINCT hour FROM usage_rollup
+        WHERE meter_id = known.meter_id AND hour >= greatest(%(first)s, known.began) AND hour <= %(last)s AND events > 0
+    ) r ON true
+    WHERE NOT EXISTS (SELECT FROM metering_ingest_usagemanifest u
+            WHERE u.meter_id = known.meter_id AND u.source = known.source AND u.hour = r.hour)
+        AND NOT EXISTS (SELECT FROM metering_ingest_usagegap g
+            WHERE g.meter_id = known.meter_id AND g.source = known.source AND g.hour = r.hour)
+    ORDER BY 1, 2, 3
 """
 
 
@@ -104,6 +125,8 @@ def check_hour(*, meter: Meter, hour: datetime, now: datetime) -> int:
     """
     assert_in_transaction()
     rows = list(UsageManifest.objects.filter(meter=meter, hour=hour).order_by("source", "log"))
+    if not rows:
+        return UsageGap.objects.filter(meter=meter, hour=hour, closed_at__isnull=True).count()
     expected: dict[str, dict[str, int]] = {}
     for row in rows:
         said = {name: count for name, count in {rule.EVENTS: row.events, **row.sums}.items() if count}
@@ -116,6 +139,39 @@ def check_hour(*, meter: Meter, hour: datetime, now: datetime) -> int:
         _put_gaps(meter, source, hour, gaps, now)
         open_gaps += len(gaps)
     return open_gaps
+
+
+def miss_manifests(*, now: datetime) -> int:
+    """
+    Open a gap of the class `manifest` for every hour in which a source reported events and of which no manifest came,
+    where that source sends them. It is closed by the manifest. Noticed once.
+
+    :returns: how many were opened.
+    """
+    assert_in_transaction()
+    last = (now - DUE - rule.HOUR).replace(minute=0, second=0, microsecond=0)
+    values = {"since": now - WATCHED, "first": last - LOOKED_BACK, "last": last}
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHOUT_MANIFEST, values)
+        candidates = cursor.fetchall()
+    opened = 0
+    meters = Meter.objects.in_bulk({meter_id for meter_id, *_ in candidates})
+    for meter_id, source, hour, alone in candidates:
+        if alone or _reported(meter_id, source, hour):
+            _put_gaps(meters[meter_id], source, hour, [rule.Gap(rule.MANIFEST, 1, 0)], now)
+            opened += 1
+    return opened
+
+
+def _reported(meter_id: int, source: str, hour: datetime) -> bool:
+    """Whether a source of a meter that has several reported anything in that hour."""
+    values: dict[str, Any] = {
+        "meter": meter_id, "source": source, "first": UUID(bytes=first_key(milliseconds(hour))),
+        "last": UUID(bytes=first_key(milliseconds(hour + rule.HOUR))),
+    }  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM usage_event e WHERE {_IN_HOUR} AND e.source = %(source)s LIMIT 1", values)
+        return cursor.fetchone() is not None
 
 
 def _put_gaps(meter: Meter, source: str, hour: datetime, gaps: list[rule.Gap], now: datetime) -> None:
@@ -178,12 +234,13 @@ def _received(meter_id: int, hour: datetime, expected: Mapping[str, Mapping[str,
                     rolled[rule.EVENTS] = events
             if {name: n for name, n in rolled.items() if n} == everything:
                 return {source: dict(said) for source, said in expected.items()}
-        cursor.execute(_BY_SOURCE, values)
+        events = events_between(values["first"], values["last"])  # an old hour's may be archived
+        cursor.execute(_BY_SOURCE.format(events=events), values)
         found = {
             source: dict(zip((rule.EVENTS, *COLUMN_CLASSES, "input_bytes", "output_bytes"), counts, strict=True))
             for source, *counts in cursor.fetchall()
         }
-        cursor.execute(_RARE_BY_SOURCE, values)
+        cursor.execute(_RARE_BY_SOURCE.format(events=events), values)
         for source, name, count in cursor.fetchall():
             found[source][name] = count
     return {source: {name: n for name, n in counts.items() if n} for source, counts in found.items()}

@@ -18,6 +18,8 @@ from metering_ingest.domain.events import MAX_TEXT
 HOUR = timedelta(hours=1)
 #: The number of events, beside the classes of `domain.classes`.
 EVENTS = "events"
+#: A gap that is the manifest itself: none came.
+MANIFEST = "manifest"
 MAX_BODY_BYTES = 65_536
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]

@@ -10,6 +10,7 @@ import pytest
 from ciyuan import Client, Meter
 from ciyuan.manifests import Manifest
 from ciyuan.signing import Signer
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
@@ -20,10 +21,11 @@ from identity.auth import forget_cached_keys
 from identity.models import WebhookEvent
 from metering_ingest import tasks
 from metering_ingest.actions import attribution, partitions
+from metering_ingest.actions.archiving import archive_day
 from metering_ingest.actions.meters import register_alias
 from metering_ingest.models import Meter as MeterRow
 from metering_ingest.models import UsageEvent, UsageGap, UsageManifest
-from tests.given import NOW, given_actor, given_api, given_deployment, given_organization
+from tests.given import NOW, given_actor, given_api, given_deployment, given_organization, given_user
 from tests.metering.conftest import event
 from tests.metering.given import Door, given_meter, given_meter_key
 from tests.sdk.in_process import commands
@@ -169,6 +171,76 @@ def test_several_logs_add_up_and_each_source_answers_for_itself() -> None:
     assert answer.state == "missing" and {gap.source for gap in answer.gaps or []} == {"gw"}
     # A revision that comes too late changes nothing.
     assert exchange.manifests.send(manifest(1, log="l-2", revision=1, **times(1))).revision == 2
+
+
+def test_a_manifest_that_never_comes_is_missed_and_closed_when_it_does() -> None:
+    world = given_world()
+    exchange = world.client()
+    early = HOUR - timedelta(hours=2)
+    world.door.post([usage("a"), usage("before") | {"time": early.isoformat()}])
+    assert tasks.miss_manifests() == 0, "nobody ever sent one"
+    said = manifest(1, **times(1))
+    exchange.manifests.send(Manifest(said.source, said.log, early, 1, 1, said.sums))
+    assert tasks.miss_manifests() == 1 and tasks.miss_manifests() == 0  # of HOUR, told once
+    assert world.gaps() == {"manifest": (1, 0)}
+    assert tasks.check_gaps() == 1 and world.gaps() == {"manifest": (1, 0)}
+    assert exchange.manifests.send(said).state == "complete"
+    assert world.gaps() == {} and tasks.miss_manifests() == 0
+
+
+def test_of_several_sources_only_the_one_that_reported_is_missed() -> None:
+    world = given_world()
+    exchange = world.client()
+    early = HOUR - timedelta(hours=1)
+    for source in ("gw", "other"):
+        world.door.post([usage(f"a-{source}", source=source) | {"time": early.isoformat()}])
+        said = manifest(1, source=source, **times(1))
+        exchange.manifests.send(Manifest(source, "l", early, 1, 1, said.sums))
+    world.door.post([usage("b", source="other")])  # `gw` had nothing to do in that hour
+    assert tasks.miss_manifests() == 1
+    assert [row.source for row in UsageGap.objects.filter(token_class="manifest")] == ["other"]
+
+
+def test_a_late_manifest_of_an_archived_hour_shows_no_false_gap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two sources, so that the events themselves are counted, which lie in a file by now."""
+    monkeypatch.setattr(settings, "ARCHIVE_DIR", tmp_path)
+    world = given_world()
+    exchange = world.client()
+    old = (NOW - timedelta(days=30)).replace(minute=0)
+    when = {"time": (old + timedelta(minutes=5)).isoformat()}
+    world.door.post([usage("a") | when, usage("b", source="other") | when])
+    assert archive_day(day=old.date(), now=NOW) is not None
+    said = manifest(1, **times(1))
+    for source in ("gw", "other"):
+        assert exchange.manifests.send(Manifest(source, "l", old, 1, 1, said.sums)).state == "complete"
+    more = exchange.manifests.send(Manifest("gw", "l", old, 2, 2, {name: 2 * n for name, n in said.sums.items()}))
+    assert more.state == "missing" and {gap.received for gap in more.gaps or []} == {1, 60, 40, 20}
+
+
+def test_the_meters_page_shows_manifests_gaps_and_what_was_set_aside(client: Any) -> None:
+    world = given_world()
+    world.door.post([usage("a"), usage("lost") | {"subject": "nobody"}])
+    world.client().manifests.send(manifest(2, **times(2)))
+    with transaction.atomic():
+        owner, stranger = given_user(world.deployment.provider), given_user(given_organization("provider"))
+    path = f"/meters/{world.meter.pk}"
+    client.force_login(owner)
+    assert f'href="{path}"' in client.get("/meters", headers={"Accept-Language": "en"}).content.decode()
+    page = client.get(path, headers={"Accept-Language": "en"}).content.decode()
+    for shown in ("gw / a", "output.text", "unknown-subject", "Missing", "Replay what waits"):
+        assert shown in page, shown
+    with transaction.atomic():
+        register_alias(provider=world.deployment.provider, subject="nobody", buyer=given_organization(), now=NOW)
+    attribution.forget_cached_routes()
+    answer = client.post("/usage/rejected/replay", {"meter": str(world.meter.pk)})
+    assert (answer.status_code, answer["Location"]) == (302, path)
+    assert tasks.check_gaps() == 0
+    page = client.get(path, headers={"Accept-Language": "en"}).content.decode()
+    assert "Nothing is missing" in page and "No event is set aside" in page and "Complete" in page
+    client.force_login(stranger)
+    assert client.get(path).status_code == 404
 
 
 def test_voided_and_rejected_events() -> None:
