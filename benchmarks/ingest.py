@@ -5,13 +5,15 @@ How fast usage is stored, exactly once and rolled up, against a raw COPY of the 
     python -m benchmarks.ingest --rows N
 
 Raw COPY is binary, one connection, a plain logged table of the same columns without index, same batch and commit,
-encoding included. The table that ours goes into already holds the rows. Durability is on everywhere.
+encoding included. The table that ours goes into already holds the rows. Durability is on everywhere but in chDB, which
+has none to switch on.
 """
 
 import argparse
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import random
 import socket
@@ -27,6 +29,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.harness import Case, environment, interleave, report, table
+from benchmarks.peers import CHDB, peers_python
 from config.instance import ROOT, Instance, free_port
 
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "wal_buffers": "64MB"}
@@ -182,7 +185,13 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
         "events 10k": Case(ours, lambda: decode(body(10_000))),
         "bytes 10k": Case(lambda b: ours(decode(b)), lambda: body(10_000)),
     }
+    chdb = ChDB()
+    if chdb.here:
+        cases["chDB 1k"] = Case(chdb.insert, lambda: chdb.load(1_000))
+    else:
+        print("chDB cannot be installed here; its figure is left out")
     timings = interleave(cases, repeats=repeats)
+    chdb.close()
     print(timings.table(f"storing usage beside {rows:,} rows"))
     for name, count in (("raw 1k", 1_000), ("events 1k", 1_000), ("raw 10k", 10_000), ("events 10k", 10_000),
                         ("bytes 10k", 10_000)):  # fmt: skip
@@ -193,6 +202,7 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
         "events_10k_vs_copy": timings.ratio("raw 10k", "events 10k"),
         "bytes_10k_vs_copy": timings.ratio("raw 10k", "bytes 10k"),
         "duplicates_vs_fresh": timings.ratio("events 1k", "duplicates 1k"),
+        "vs_chdb": timings.ratio("chDB 1k", "events 1k") if chdb.here else None,
     }
 
     def value(sql: str, *values: Any) -> Any:
@@ -210,36 +220,57 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
         wal[name] = int(value("SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", before)) / 20_000
     print(f"\nWAL bytes a row after a checkpoint: ours {wal['ours']:.0f}, raw {wal['raw']:.0f}")
     figures["wal_vs_raw"] = wal["ours"] / wal["raw"]
-    figures["vs_chdb"] = against_chdb(timings, fresh_events)
     return figures
 
 
-def against_chdb(timings: Any, events: Callable[[int], list[dict[str, Any]]]) -> float | None:
-    """Batches of 1,000 into embedded ClickHouse (neither durable nor deduplicated), where it is installed."""
-    try:
-        from chdb import session  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        print("\nchDB is not installed here; its figure is left out")
-        return None
-    db = session.Session()
-    db.query("CREATE DATABASE IF NOT EXISTS b")
-    db.query(
-        "CREATE TABLE b.e (time DateTime64(3), meter UInt64, source String, id String, subject String, input UInt32,"
-        " cached UInt32, output UInt32) ENGINE = MergeTree ORDER BY (time, id)"
-    )
-    seconds = []
-    for _ in range(7):
-        values = ",".join(
-            f"('{e['time'][:19].replace('T', ' ')}',1,'{e['source']}','{e['id']}','{e['subject']}',"
-            f"{e['data']['input_tokens']},{e['data']['cached_input_tokens']},{e['data']['output_tokens']})"
-            for e in events(1_000)
+class ChDB:
+    """The peer in a process of its own; `here` says whether it could be installed on this machine."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("baselines") / "chdb_events.py"
+        self.process = subprocess.Popen(
+            [peers_python(CHDB), script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        start = time.perf_counter()
-        db.query(f"INSERT INTO b.e VALUES {values}")
-        seconds.append(time.perf_counter() - start)
-    median = sorted(seconds)[len(seconds) // 2]
-    print(f"\nchDB: {1_000 / median:,.0f} rows/s at 1,000 a batch")
-    return float(median / timings.median("events 1k"))
+        self.here = self._answer() == "ready"
+        self.rows = 0
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def load(self, count: int) -> None:
+        """Hand over fresh rows, without storing them."""
+        lines = [
+            json.dumps({
+                "time": event["time"].partition("+")[0][:23].replace("T", " "), "meter": 1,
+                "source": event["source"], "id": event["id"], "subject": event["subject"],
+                "input": event["data"]["input_tokens"], "cached": event["data"]["cached_input_tokens"],
+                "output": event["data"]["output_tokens"],
+            })
+            for event in fresh_events(count)
+        ]  # fmt: skip
+        self._say(f"load {count}\n" + "\n".join(lines) + "\n")
+        assert self._answer() == "loaded"
+
+    def insert(self, _: None = None) -> None:
+        """Store what was handed over."""
+        self._say("insert\n")
+        assert self._answer() == "inserted"
+        self.rows += 1_000
+
+    def _say(self, words: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(words)
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        """End it; every row that it was given must be in its table."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        stored = self._answer()
+        self.process.wait(20)
+        if self.here:
+            assert int(stored) == self.rows, f"chDB has {stored} rows of {self.rows}"
 
 
 # --- over HTTP ------------------------------------------------------------------------------------------------------
@@ -250,7 +281,7 @@ def over_http(instance: Instance) -> dict[str, float]:
     from benchmarks.baselines.naive_usage import CREATE_NAIVE
     from metering_ingest.ingest_workers import own_connection
 
-    secret = _meter_key()
+    secret = meter_key()
     own_connection().execute(CREATE_NAIVE)
     port = free_port()
     naive = subprocess.Popen(
@@ -260,7 +291,7 @@ def over_http(instance: Instance) -> dict[str, float]:
     )  # fmt: skip
     try:
         for wanted in (instance.port, port):
-            _wait(wanted)
+            wait_open(wanted)
         rates: dict[str, list[float]] = {"ours": [], "drf": [], "single": [], "naive": []}
         for part in range(-1, 3):  # the first, in which connections are opened and caches filled, is not counted
             found = {
@@ -286,7 +317,7 @@ def _bodies(count: int, events: int) -> list[bytes]:
     return [encode_json(fresh_events(events) if events > 1 else fresh_events(1)[0]) for _ in range(count)]
 
 
-def _meter_key() -> str:
+def meter_key() -> str:
     """A provider with a deployment, ten buyers known by their subjects, and a meter's key."""
     from django.db import transaction
 
@@ -301,8 +332,9 @@ def _meter_key() -> str:
     return given_meter_key(meter)
 
 
-def _wait(port: int) -> None:
-    deadline = time.monotonic() + 60
+def wait_open(port: int) -> None:
+    """Return when something listens there."""
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

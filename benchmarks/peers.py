@@ -14,25 +14,26 @@ import venv
 from pathlib import Path
 
 LOCK = Path(__file__).with_name("requirements-peers.txt")
+CHDB = Path(__file__).with_name("requirements-chdb.txt")
 VAR = Path(__file__).parent.parent / "var"
 
 
-def peers_python() -> Path:
-    """Return the interpreter that has the peers, making its environment first if need be (half a minute)."""
-    name = hashlib.blake2b(LOCK.read_bytes() + sys.version.encode(), digest_size=6).hexdigest()
+def peers_python(lock: Path = LOCK) -> Path:
+    """Return the interpreter that has a lock's peers, making its environment first if need be (half a minute)."""
+    name = hashlib.blake2b(lock.read_bytes() + sys.version.encode(), digest_size=6).hexdigest()
     folder = VAR / f"peers-{name}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         venv.create(folder, clear=True, with_pip=True)
-        for requirement in _requirements():
+        for requirement in _requirements(lock):
             _install(python, requirement)
         (folder / "complete").touch()
     return python
 
 
-def _requirements() -> list[str]:
+def _requirements(lock: Path) -> list[str]:
     """Return the lock's entries, each with its hashes."""
-    lines = [line for line in LOCK.read_text().splitlines() if not line.lstrip().startswith("#")]
+    lines = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
     return re.findall(r"^\S+==.*?(?=^\S+==|\Z)", "\n".join(lines), flags=re.MULTILINE | re.DOTALL)
 
 

@@ -24,6 +24,13 @@ TARGETS: dict[str, dict[str, tuple[str, float]]] = {
         "single_vs_naive": (LEAST, 10),
         "duplicates_vs_fresh": (LEAST, 0.6),
         "wal_vs_raw": (MOST, 2.5),
+        "vs_chdb": (LEAST, 0.8),
+    },
+    "soak": {
+        "lost": (MOST, 0),
+        "doubled": (MOST, 0),
+        "latency_last_vs_first": (MOST, 1.5),
+        "memory_last_vs_first": (MOST, 1.1),
     },
     "usage": {"rollup_vs_events": (LEAST, 100), "flat": (MOST, 1.3)},
     "ledger": {"bulk_vs_copy": (LEAST, 0.5), "hot_vs_spread": (LEAST, 0.8), "vs_hordak": (LEAST, 300)},
