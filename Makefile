@@ -42,7 +42,7 @@ check-litellm: setup ## the unmodified LiteLLM reports its usage here (230 MB on
 proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
 
-browser: setup ## the pages in a real Chromium, on a living demo market (apt install chromium fonts-noto-cjk)
+browser: setup ## the pages in a real Chromium, stories and every page (apt install chromium fonts-noto-cjk)
 	$(BIN)/pytest -m "browser and not screenshots" $(ARGS)
 
 bench: setup ## the benchmarks, one after the other (half an hour; FULL=1 adds the large ones)

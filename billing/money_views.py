@@ -16,6 +16,7 @@ from billing import payout_queries, queries
 from billing.actions import payees, payouts
 from billing.actions.stripe import ask_payment
 from billing.domain.bank_files import payment_reference
+from billing.domain.payouts import decide
 from billing.models import BankAccount, Deposit, Payout, StripePayment
 from billing.stripe_door import StripeRefused, StripeUnavailable
 from billing.stripe_sweeps import door, open_checkout
@@ -163,9 +164,11 @@ def close_bank_account(request: HttpRequest, actor: Actor, account_id: int) -> H
 def _show_payouts(request: HttpRequest, actor: Actor, *, status: int = 200, **more: Any) -> HttpResponse:
     own = actor.organization_id
     rows = Payout.objects.filter(organization_id=own).prefetch_related("statements__statement").order_by("-pk")
-    decision = payout_queries.payable_now(own, payouts.rules())
+    rules, balance = payouts.rules(), queries.balance(own)
+    standing = payout_queries.standing(own, rules, balance)
+    decision = decide(standing, rules)
     context = {
-        "balance": queries.balance(own),
+        "balance": balance,
         "decision": decision,
         "in_the_way": _in_the_way(decision.code),
         "accounts": BankAccount.objects.filter(organization_id=own, closed_at=None).order_by("-pk")[:SHOWN],
@@ -173,9 +176,9 @@ def _show_payouts(request: HttpRequest, actor: Actor, *, status: int = 200, **mo
         "request_form": OnceForm(),
         "account_form": BankAccountForm(initial={"holder": actor.organization.name_zh or actor.organization.name}),
         "may_ask": "billing" in actor.scopes,
-        "needs_tax_invoice": payouts.rules().needs_tax_invoice,
-        "minimum": yuan(payouts.rules().minimum_micro),
-        "waiting": payout_queries.statements_to_pay(own, payouts.rules().needs_tax_invoice)[1],
+        "needs_tax_invoice": rules.needs_tax_invoice,
+        "minimum": yuan(rules.minimum_micro),
+        "waiting": standing.waiting_invoice_micro,
     }
     return render(request, "billing/payouts.html", context | more, status=status)
 

@@ -3,7 +3,7 @@
 from django.db.models import Exists, OuterRef, QuerySet, Sum
 
 from billing.domain.accounts import AccountKind
-from billing.domain.payouts import Decision, PayoutRules, Standing, decide
+from billing.domain.payouts import PayoutRules, Standing
 from billing.models import (
     Account,
     BankAccount,
@@ -18,7 +18,7 @@ from billing.models import (
     StripeCustomer,
     SupplierInvoice,
 )
-from billing.queries import balance
+from billing.queries import OrganizationBalance
 
 BookingState = BankLineBooking.State
 
@@ -66,11 +66,10 @@ def statements_to_pay(organization_id: int, needs_tax_invoice: bool) -> tuple[li
     return ready, waiting_micro
 
 
-def payable_now(organization_id: int, rules: PayoutRules) -> Decision:
-    """Return what a payout asked for now would come to, or what is in its way; the asking decides again."""
+def standing(organization_id: int, rules: PayoutRules, now: OrganizationBalance) -> Standing:
+    """Return the figures by which a payout by bank asked for now would be decided; the asking looks again."""
     statements, waiting_micro = statements_to_pay(organization_id, rules.needs_tax_invoice)
-    now = balance(organization_id)
-    standing = Standing(
+    return Standing(
         statements_micro=sum(row.total_micro for row in statements),
         waiting_invoice_micro=waiting_micro,
         payable_micro=now.payable_micro,
@@ -78,7 +77,6 @@ def payable_now(organization_id: int, rules: PayoutRules) -> Decision:
         disputed_micro=disputed_micro(organization_id),
         has_account=payee_account(organization_id) is not None,
     )
-    return decide(standing, rules)
 
 
 def providers_with_payable() -> list[int]:

@@ -26,7 +26,7 @@ DAYS = 30
 def index(request: HttpRequest) -> HttpResponse:
     """The index of one grade: now, by day, and how it is found."""
     grades = page_queries.grades_with_markets()
-    slug = request.GET.get("grade") or (grades[0][0] if grades else "")
+    slug = request.GET.get("grade") or _first_shown(grades)
     if slug and slug not in dict(grades):
         raise Http404
     context = {"grades": grades, "slug": slug, "days": DAYS, "least": spot_index.LEAST_MEMBERS,
@@ -44,6 +44,12 @@ def index(request: HttpRequest) -> HttpResponse:
             "chart": index_chart([(day, value.price_nano) for day, value in by_day[::-1]]),
         }
     return render(request, "exchange/index.html", context | {"reasons": reasons()})
+
+
+def _first_shown(grades: list[tuple[str, str]]) -> str:
+    """Return the grade that was auctioned last; before any auction the first one, where there is one."""
+    last = page_queries.past_auctions().first()
+    return last.market.grade.slug if last else grades[0][0] if grades else ""
 
 
 def reasons() -> dict[str, str]:

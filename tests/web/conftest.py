@@ -1,23 +1,24 @@
-"""A living demo market and a real browser, for the tests of pages; one of each for all of them."""
+"""An exchange whose time is moved, and a real browser, for the tests of pages; one of each for all of them."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import sys
-import time
+from datetime import UTC, datetime
 
 import pytest
 
-from config.instance import Instance, Process
+from config.instance import Instance
+from tests.web.stage import PASSWORD, PATIENCE_SECONDS, Stage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync"
 )
-PASSWORD = "demo-ciyuan-2026"
+OPENS = datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
+PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +31,20 @@ def browser_type_launch_args():
 
 
 @pytest.fixture(scope="session")
-def living(tmp_path_factory):
-    """The base URL of an instance whose demo market trades every minute."""
-    instance = Instance(var=tmp_path_factory.mktemp("browser"))
-    with instance.started():
-        instance.bootstrap()
-        instance._spawn(Process("demo", [sys.executable, "-m", "scenarios.demo"], "demo"))
-        for _ in range(600):
-            if (instance.var / "demo.json").exists():
-                break
-            time.sleep(0.1)
-        instance.sign_ins = json.loads((instance.var / "demo.json").read_text())["sign_ins"]
-        yield instance
+def stage(tmp_path_factory):
+    """An exchange with a cast, whose time the stories move."""
+    instance = Instance(var=tmp_path_factory.mktemp("stage"), clock=True)
+    instance.set_clock(product=OPENS, speed=1)
+    with instance.started(wait=False):
+        instance.wait_ready(PATIENCE_SECONDS)
+        yield Stage(instance)
     instance.remove()
+
+
+@pytest.fixture(scope="session")
+def played(stage):
+    """Its markets `settled`, `continuous` and `call`, with all that came of the first one."""
+    return stage.played()
 
 
 class Visitor:
@@ -65,6 +67,7 @@ class Visitor:
             self.complaints.append(f"{self.page.url} asks another host: {url}")
 
     def go(self, path: str):
+        """Open a page; it is there."""
         answer = self.page.goto(self.base_url + path)
         assert answer.status < 400, f"{path}: {answer.status}"
         return self.page
@@ -78,7 +81,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(browser, living):
+def visitor(browser, stage):
     """A function that opens windows: visitor(), visitor("buyer", locale="en", width=360)."""
     contexts = []
 
@@ -86,13 +89,14 @@ def visitor(browser, living):
         context = browser.new_context(
             locale=locale, viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
         )
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
-        window = Visitor(context, living.base_url)
+        window = Visitor(context, stage.instance.base_url)
         if role == "operator":
-            operator = json.loads((living.var / "operator.json").read_text())
+            operator = json.loads((stage.instance.var / "operator.json").read_text())
             window.sign_in(operator["email"], operator["password"])
         elif role:
-            window.sign_in(f"{role}@demo.ciyuan.example")
+            window.sign_in(f"{role}@stage.example")
         return window
 
     yield opened
