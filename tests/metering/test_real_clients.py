@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from config.instance import ROOT, Instance
+from tests.metering import documented
 
 pytestmark = pytest.mark.processes
 
@@ -35,6 +36,7 @@ class Server:
 
     def __init__(self, instance: Instance, secret: str) -> None:
         self.url, self.secret, self.database = instance.base_url, secret, instance.postgres.url()
+        self.given = {"URL": self.url, "KEY": secret}
 
     def stored(self, id_: str) -> tuple[Any, ...] | None:
         with psycopg.connect(self.database) as connection:
@@ -71,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_openmeter(server: Server) -> None:
     openmeter = pytest.importorskip("openmeter")
-    client = openmeter.Client(endpoint=server.url, token=server.secret)
+    client = eval(documented.span("openmeter.Client"), {"openmeter": openmeter, **server.given})
     event = {
         "specversion": "1.0", "type": "tokens", "id": "om-1", "source": "app", "subject": "cust-1",
         "time": datetime.now(UTC).isoformat(),
@@ -83,11 +85,11 @@ def test_openmeter(server: Server) -> None:
 
 
 def test_lago(server: Server) -> None:
-    pytest.importorskip("lago_python_client")
-    from lago_python_client import Client
+    lago_python_client = pytest.importorskip("lago_python_client")
     from lago_python_client.models import BatchEvent, Event
 
-    client = Client(api_key=server.secret, api_url=server.url)
+    given = {"lago_python_client": lago_python_client, **server.given}
+    client = eval(documented.span("lago_python_client.Client"), given)
     properties = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
     now = str(int(datetime.now(UTC).timestamp()))
     event = Event(transaction_id="lago-1", external_subscription_id="cust-1", code="tokens", timestamp=now,
@@ -100,7 +102,7 @@ def test_lago(server: Server) -> None:
     assert server.stored("lago-1") == server.stored("lago-2") == (11, 0, 7, 0)
 
 
-def test_opentelemetry(server: Server) -> None:
+def test_opentelemetry(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -108,10 +110,10 @@ def test_opentelemetry(server: Server) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-    exporter = OTLPSpanExporter(
-        endpoint=f"{server.url}/v1/traces", headers={"Authorization": f"Bearer {server.secret}"},
-        compression=Compression.Gzip,
-    )  # fmt: skip
+    lines = documented.block(documented.section("OpenTelemetry"), "OTEL_")
+    for name, value in documented.variables(lines, url=server.url, key=server.secret).items():
+        monkeypatch.setenv(name, value.replace(" ", "%20"))
+    exporter = OTLPSpanExporter(compression=Compression.Gzip)
     provider = TracerProvider(resource=Resource.create({"service.name": "chat-app"}))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with provider.get_tracer("t").start_as_current_span("chat m") as span:
@@ -171,8 +173,9 @@ def test_litellm(server: Server) -> None:
     from config.litellm_environment import litellm_python
 
     environment = {
-        **os.environ, "GENERIC_LOGGER_ENDPOINT": f"{server.url}/v1/litellm", "DEFAULT_FLUSH_INTERVAL_SECONDS": "1",
-        "GENERIC_LOGGER_HEADERS": f"Authorization=Bearer {server.secret}", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        **os.environ, "DEFAULT_FLUSH_INTERVAL_SECONDS": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        **documented.variables(documented.span("GENERIC_LOGGER_ENDPOINT"), url=server.url, key=server.secret),
+        **documented.variables(documented.span("GENERIC_LOGGER_HEADERS"), url=server.url, key=server.secret),
     }  # fmt: skip
     ran = subprocess.run(
         [litellm_python(), "-c", LITELLM], env=environment, capture_output=True, text=True, timeout=120, check=False
