@@ -36,8 +36,8 @@ check: setup ## linters, types, layers, migrations, API schema, deployment setti
 check-focus: setup ## validate FOCUS data with the FinOps Foundation's validator (FILE=a file of yours; 600 MB once)
 	$(if $(FILE),$(BIN)/python -m config.check_focus "$(FILE)",$(BIN)/pytest -m focus tests/billing/test_focus.py)
 
-check-litellm: setup ## the unmodified LiteLLM reports its usage here (230 MB once)
-	$(BIN)/pytest -m litellm tests/metering/test_real_clients.py
+check-litellm: setup ## the unmodified LiteLLM reports its usage here and calls the gateway; OpenTelemetry too (300 MB once)
+	$(BIN)/pytest -m litellm tests/metering/test_real_clients.py tests/gateway/test_real_clients.py
 
 proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)

@@ -34,6 +34,7 @@ OUTSIDE = (
     "identity.tasks.deliver_webhooks",
     "billing.tasks.talk_with_stripe",
     "billing.tasks.reconcile_stripe",
+    "metering_ingest.tasks.probe",
 )
 QUEUE_OF_APP = {"exchange": "exchange", "billing": "billing", "metering_ingest": "metering"}
 

@@ -20,6 +20,7 @@ from metering_ingest.models import (
     LateUsage,
     Meter,
     RejectedEvent,
+    ServiceFinding,
     SubjectAlias,
     UsageGap,
     UsageManifest,
@@ -129,6 +130,7 @@ def markets_to_finalize(now: datetime) -> list[int]:
         Market.objects.filter(phase=Market.Phase.SETTLED, finalized_at__isnull=True)
         .exclude(Exists(Claim.objects.filter(contract__market_id=OuterRef("pk"), ruling__isnull=True)))
         .exclude(Exists(Discrepancy.objects.filter(contract__market_id=OuterRef("pk"), state=Discrepancy.State.OPEN)))
+        .exclude(Exists(ServiceFinding.objects.filter(contract__market_id=OuterRef("pk"), ruling__isnull=True)))
         .order_by("settled_at", "pk")
         .values_list("pk", "settled_at", "grade__dispute_days")
     )

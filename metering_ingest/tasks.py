@@ -9,18 +9,22 @@ from core import clock
 from core.periods import shanghai_date
 from core.transactions import durable
 from exchange.queries import markets_due_for_settlement
-from metering_ingest import budget_queries, queries, reconciliation_queries
+from metering_ingest import budget_queries, queries, reconciliation_queries, service_queries
 from metering_ingest.actions import (
     archiving,
     authorizations,
     budgets,
     finality,
+    findings,
     manifests,
     partitions,
     plausibility,
+    probes,
     settlement,
+    warnings,
 )
 from metering_ingest.actions.finality import NotFinalYet
+from metering_ingest.actions.findings import FindingDecided
 from metering_ingest.actions.manifests import check_hour
 from metering_ingest.actions.reconciliation import compare_period
 from metering_ingest.actions.replay import replay
@@ -144,6 +148,54 @@ def miss_manifests() -> int:
     """Notice hours of which no manifest came, from sources that send them."""
     now = clock.now()
     return durable(lambda: manifests.miss_manifests(now=now))
+
+
+@shared_task(acks_late=True)
+def review_service() -> int:
+    """Look at the evidence of windows that are over; let findings stand that nobody objects to."""
+    now = clock.now()
+    done = 0
+    for market_id in service_queries.markets_to_review(now, after_thousandths=findings.REVIEWED_AFTER):
+        done += durable(lambda m=market_id: findings.review_market(market_id=m, now=now))  # type: ignore[misc]
+    for finding_id in service_queries.findings_to_stand(now):
+        try:
+            durable(
+                lambda f=finding_id: findings.rule_on_finding(  # type: ignore[misc]
+                    finding_id=f, operator=None, upheld=True, note="", now=now
+                )
+            )
+        except FindingDecided:
+            continue  # an operator came in between
+        done += 1
+    return done
+
+
+@shared_task(acks_late=True)
+def warn_early() -> int:
+    """Say once what needs a look: little used, a silent guard, failing requests, a certificate that ends soon."""
+    now = clock.now()
+    return durable(lambda: warnings.warn(now=now))
+
+
+@shared_task(acks_late=True)
+def probe_deployments() -> int:
+    """Send a probe to every deployment that owes one to its promise."""
+    due = service_queries.deployments_to_probe(clock.now())
+    for deployment_id in due:
+        probe.delay(deployment_id)
+    return len(due)
+
+
+@shared_task(acks_late=True)
+def probe(deployment_id: int) -> bool:
+    """Ask a deployment what it is asked every five minutes; a second delivery within that time asks nothing."""
+    now = clock.now()
+    if deployment_id not in service_queries.deployments_to_probe(now):
+        return False
+    asked = durable(lambda: probes.prepare(deployment_id=deployment_id, now=now))
+    answer = probes.ask(asked)
+    durable(lambda: probes.record(asked=asked, answer=answer, now=now))
+    return answer.ok
 
 
 @shared_task(acks_late=True)

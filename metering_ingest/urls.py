@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from metering_ingest import budget_views, claim_views, discrepancy_views, views
-from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, usage
+from metering_ingest import budget_views, claim_views, discrepancy_views, service_views, views
+from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, service, usage
 
 api_urlpatterns = [
     path("meters", meters.Meters.as_view()),
@@ -33,6 +33,13 @@ api_urlpatterns = [
     path("claims/<int:claim_id>", delivery.ClaimDetail.as_view()),
     path("claims/<int:claim_id>/acceptance", delivery.ClaimAcceptance.as_view()),
     path("claims/<int:claim_id>/ruling", delivery.ClaimRulingView.as_view()),
+    path("service/reports", service.Reports.as_view()),
+    path("service/minutes", service.Minutes.as_view()),
+    path("service/probes", service.Probes.as_view()),
+    path("service/findings", service.Findings.as_view()),
+    path("service/findings/<int:finding_id>", service.FindingDetail.as_view()),
+    path("service/findings/<int:finding_id>/objection", service.Objection.as_view()),
+    path("service/findings/<int:finding_id>/ruling", service.Ruling.as_view()),
     path("events/rejected", usage.Rejected.as_view()),
     path("events/rejected/replay", usage.Replay.as_view()),
 ]
@@ -52,6 +59,8 @@ urlpatterns = [
     path("claims", claim_views.claims, name="claims"),
     path("claims/<int:claim_id>", claim_views.claim, name="claim"),
     path("contracts/<int:contract_id>/claim", claim_views.new_claim, name="claim-new"),
+    path("contracts/<int:contract_id>/service", service_views.service, name="contract-service"),
+    path("service/findings/<int:finding_id>", service_views.finding, name="service-finding"),
     path("budgets", budget_views.budgets, name="budgets"),
     path("budgets/<int:budget_id>", budget_views.budget, name="budget"),
     path("usage/rejected", views.rejected, name="rejected-events"),

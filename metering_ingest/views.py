@@ -19,7 +19,7 @@ from identity.access import Actor
 from identity.actions.keys import create_key
 from identity.page_forms import OnceForm
 from identity.pages import require_actor
-from metering_ingest import page_queries, queries, usage_queries
+from metering_ingest import page_queries, queries, service_queries, usage_queries
 from metering_ingest.actions.meters import open_meter
 from metering_ingest.actions.replay import replay
 from metering_ingest.ingest_workers import own_connection
@@ -182,6 +182,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
             "balance": balance(actor.organization_id),
             "contracts": shown,
             "late": [one for one in shown if one.little_used],
+            "warnings": service_queries.warnings_shown(actor, now),
             "day": day[0] if day else None,
         },
     )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -90,14 +91,10 @@ class DemoDelivery:
         behaviour = Behaviour(tokens_per_s=TOKENS_PER_S, first_token_ms=FIRST_TOKEN_MS, answer_tokens=8_192)
         for hall in self._halls:
             served = behaviour.changed({"model": hall.model, "weights": hall.model})
-            await _patiently(
-                lambda hall=hall, served=served: delivery.serve(
-                    hall.supply, grade=hall.grade, behaviour=served, port=hall.port
-                )
-            )
+            await _patiently(partial(delivery.serve, hall.supply, grade=hall.grade, behaviour=served, port=hall.port))
         for desk in self._desks:
             caller = await _patiently(
-                lambda desk=desk: delivery.caller(desk.party, meter_key=desk.meter_key, port=desk.port, most_wait=2.0)
+                partial(delivery.caller, desk.party, meter_key=desk.meter_key, port=desk.port, most_wait=2.0)
             )
             if caller is not None:
                 callers.append(asyncio.create_task(consume(caller)))

@@ -10,7 +10,7 @@ from core.ids import new_id
 from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
 from identity.models import ApiKey
-from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, DiscrepancyEntry
+from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, DiscrepancyEntry, ServiceFinding
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
 from tests.billing.payments import given_payments
@@ -121,7 +121,12 @@ def owned():
         [block] = place_blocks(
             organization=buyer, requests=[BlockRequest("buy", 3_000_000, ((call.pk, 1_000),))], now=NOW
         )
+    finding = ServiceFinding.objects.create(
+        contract=contract, deployment_id=capacity.deployment_id, minutes=[], quantity_tokens=1, late_hours=[],
+        late_work_micro_st=0, found_at=NOW, decided_from=NOW,
+    )  # fmt: skip
     return {
+        "finding_id": finding.pk,
         "block_id": block.pk,
         "organization_id": buyer.pk,
         "key_id": ApiKey.objects.get(organization=buyer).pk,
@@ -226,7 +231,7 @@ def test_lists_hold_only_ones_own(owned):
         "meters", "manifests", "manifests/gaps", "aliases", "capacity", "certificates", "deployments",
         "invoices", "statements", "charges", "transfers", "events/rejected", "discrepancies",
         "webhooks", "webhook-events", "payouts", "bank-accounts", "stripe/payments", "deposits", "budgets",
-        "authorizations",
+        "authorizations", "service/minutes", "service/probes", "service/findings",
     ):  # fmt: skip
         answer = stranger.get(f"/v1/{path}")
         assert answer.status_code == 200, f"{path}: {answer.content[:200]}"

@@ -185,7 +185,8 @@ class Presenter:
             about.append(self.say("by_book", book=str(labels["price_book"]), rule=str(labels.get("price_rule"))))
             about.append(str(labels.get("calculation") or ""))
         if line.kind == "penalty":
-            about.append(self.say("penalty", share=percent(int(labels.get("penalty_thousandths") or 0))))
+            share = percent(int(labels.get("penalty_thousandths") or 0))
+            about.append(self.say("late" if labels.get("late") else "penalty", share=share))
         if line.kind == "replacement":
             about.append(self.say("replacement", contract=str(labels.get("replaced_by"))))
         if line.kind in ("compensation", "from_bond", "from_default"):

@@ -95,6 +95,7 @@ _TERMS: dict[str, tuple[str, str]] = {
     "take_or_pay": ("照付不议：计收价款的 {share}", "take-or-pay: {share} of the price is kept"),
     "undelivered": ("未交付，不计费", "not delivered, not charged"),
     "disputed": ("计量不一致，待裁定，暂不计费", "the meters disagree; not charged until a ruling"),
+    "late": ("迟缓小时价款减收 {share}", "{share} off the price of hours in which a promised time was missed"),
     "penalty": ("未交付词元价款的 {share}", "{share} of the price of what was not delivered"),
     "compensation": ("买方价款超出贵方价款的部分", "what the buyer's price exceeded yours by"),
     "by_book": ("价目表 {book}：{rule}", "price book {book}: {rule}"),

@@ -17,7 +17,7 @@ from billing.domain.charges import ChargeKind, Label
 from core.money import TaxSplit, fen_lines, vat_of_gross
 
 LINE_LABELS = ("market", "window_start", "window_end", "grade", "grade_name", "grade_name_zh", "model", "contract",
-               "lot", "take_or_pay_thousandths", "penalty_thousandths", "replaced_by", "standard_version",
+               "lot", "take_or_pay_thousandths", "penalty_thousandths", "late", "replaced_by", "standard_version",
                "price_book", "price_rule", "calculation", "auction", "late_month")
 SUPPLY, FEE = "supply", "fee"
 KIND_ORDER = {kind.value: number for number, kind in enumerate(ChargeKind)}

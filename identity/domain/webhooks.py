@@ -43,6 +43,14 @@ EVENT_TYPES: dict[str, str] = {
     "payment.refunded": gettext_noop("Money went back to where it came from."),
     "payout.failed": gettext_noop("A payout came back; the money is payable again."),
     "payout.paid": gettext_noop("A payout was executed by the bank or payment service."),
+    "service.decided": gettext_noop("A finding about how a contract was served was upheld or rejected."),
+    "service.disputed": gettext_noop("A side of the contract objects to a finding: the operator decides."),
+    "service.found": gettext_noop(
+        "The evidence shows minutes of a contract that were not delivered, or hours that were late."
+    ),
+    "service.warning": gettext_noop(
+        "Little of a contract is used though half its window is over; a guard is silent; a certificate ends soon."
+    ),
     "tax_invoice.issued": gettext_noop("A tax invoice (数电发票) that was asked for has its number."),
     "tax_invoice.red": gettext_noop("A red invoice took back a tax invoice, or a part of it."),
     "usage.missing": gettext_noop(

@@ -6,7 +6,7 @@ from core.errors import Conflict
 from core.transactions import assert_in_transaction
 from exchange.actions.markets import mark_final
 from exchange.models import DeliveryContract, Market
-from metering_ingest import queries
+from metering_ingest import queries, service_queries
 from metering_ingest.actions.settlement import return_bonds, settle_market
 
 
@@ -29,6 +29,7 @@ def finalize_market(*, market_id: int, now: datetime) -> bool:
         return False
     days = timedelta(days=market.grade.dispute_days)
     waits = queries.open_claims(market_id).exists() or queries.open_discrepancies(market_id).exists()
+    waits = waits or service_queries.open_findings(market_id).exists()
     if market.settled_at is None or now < market.settled_at + days or waits:
         raise NotFinalYet("The dispute days of this market are not over, or a claim or discrepancy on it is open.")
     settle_market(market_id=market_id, now=now)

@@ -48,6 +48,7 @@ from metering_ingest.actions.reconciliation import Adjustment, adjustments, reco
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
 from metering_ingest.domain.settlement import (
     DeploymentUsage,
+    Late,
     Line,
     LineKind,
     Lot,
@@ -60,6 +61,7 @@ from metering_ingest.domain.settlement import (
 )
 from metering_ingest.domain.settlement_inputs import inputs_of
 from metering_ingest.models import ContractSettlement, LateUsage, OverageMonth
+from metering_ingest.service_queries import late_work
 from providers.actions.scores import lock_scores, record_delivery
 from providers.models import Grade
 from providers.queries import list_price_nano
@@ -70,6 +72,7 @@ CHARGE_KINDS = {
     LineKind.UNDELIVERED: ChargeKind.UNDELIVERED,
     LineKind.COMPENSATION: ChargeKind.COMPENSATION,
     LineKind.PENALTY: ChargeKind.PENALTY,
+    LineKind.LATE: ChargeKind.PENALTY,
     LineKind.DISPUTED: ChargeKind.DISPUTED,
     LineKind.OVERAGE: ChargeKind.OVERAGE,
     LineKind.LIST: ChargeKind.LIST,
@@ -195,6 +198,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
                 Lot(lot.number, left, lot.buyer_price_nano, lot.seller_price_nano)
             )
     shortfalls = shortfalls_of(ids)
+    late = late_work(ids)
     months = _overage_months(due)
     fees = {provider: billing.fee_thousandths(provider) for provider in {one.contract.provider_id for one in due}}
     delivered = {
@@ -230,6 +234,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             settle, lots.get(contract.pk, []), delivered[contract.pk], list_prices=listed.get(contract.pk),
             undelivered=[Undelivered(s.quantity_tokens - s.replaced_tokens, s.penalty_thousandths) for s in missing],
             replaced_tokens=sum(s.replaced_tokens for s in missing),
+            late=Late(*late[contract.pk]) if contract.pk in late else None,
         )  # fmt: skip
         result = rate(terms=terms)
         undelivered[contract.pk] = _undelivered_tokens(result, missing)
@@ -344,6 +349,10 @@ def _charges(
         labels = one.labels | {"lot": line.lot_number, "deployment": line.deployment_id}
         if line.kind == LineKind.UNCHARGED:
             labels["uncharged"] = True
+        if line.penalty_thousandths:
+            labels["penalty_thousandths"] = line.penalty_thousandths
+        if line.kind == LineKind.LATE:
+            labels["late"] = True
         if line.kind == LineKind.LIST:
             labels |= {"price_book": line.price_book, "price_rule": line.price_rule, "calculation": line.calculation}
         yield ChargeInput(

@@ -67,6 +67,14 @@ class Undelivered:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """Work of hours in which a promised time was missed, and by what share of its price it is cheaper."""
+
+    work_micro_st: int
+    reduction_thousandths: int
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the grade and the buyer agreed to."""
 
@@ -83,6 +91,7 @@ class LineKind(StrEnum):
     UNDELIVERED = "undelivered"
     COMPENSATION = "compensation"
     PENALTY = "penalty"
+    LATE = "late"
     DISPUTED = "disputed"
     OVERAGE = "overage"
     LIST = "list"
@@ -148,8 +157,8 @@ class Line:
 
     @property
     def accounts_for_tokens(self) -> bool:
-        """Whether it says how tokens ended; a compensation or penalty speaks of tokens that another line has."""
-        return self.kind not in (LineKind.COMPENSATION, LineKind.PENALTY)
+        """Whether it says how tokens ended; a compensation, penalty or reduction speaks of tokens that others have."""
+        return self.kind not in (LineKind.COMPENSATION, LineKind.PENALTY, LineKind.LATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +192,7 @@ def line_gains(line: Line) -> dict[Pot, int]:
         return {Pot.BUYER: -line.buyer_amount_micro, Pot.PROVIDER: provider, Pot.FEE: line.fee_micro}
     if line.kind is LineKind.COMPENSATION:
         return {Pot.ESCROW: -line.seller_amount_micro, Pot.COMPENSATION: line.seller_amount_micro}
-    if line.kind is LineKind.PENALTY:
+    if line.kind in (LineKind.PENALTY, LineKind.LATE):
         return {Pot.BUYER: -line.buyer_amount_micro, Pot.PENALTY: line.seller_amount_micro}
     paid = line.refund_micro + provider + line.fee_micro + line.surplus_micro
     return {
@@ -200,6 +209,7 @@ def settle(
     undelivered: Sequence[Undelivered] = (),
     replaced_tokens: int = 0,
     list_prices: ListPrices | None = None,
+    late: Late | None = None,
 ) -> Settlement:
     """
     Rate a contract's usage against its lots.
@@ -211,12 +221,14 @@ def settle(
         buyer has paid for those tokens once, and the provider has given them up.
     :param list_prices: the price book that stands for what exceeds the lots and what has no formula; else what exceeds
         them is overage at each deployment's list price, and the rest costs nothing.
+    :param late: what of the usage came in late hours: the buyer gets a share of its price back, as the provider owes it
+        like a penalty. What was used out of the lots counts, the cheapest first.
     :raises ValueError: for a negative quantity.
     """
     quantities = [
         replaced_tokens, *(missing.quantity_tokens for missing in undelivered),
         *(u.work_micro_st for u in usage), *(u.disputed_micro_st for u in usage),
-        *(lot.quantity_tokens for lot in lots),
+        *(lot.quantity_tokens for lot in lots), late.work_micro_st if late else 0,
     ]  # fmt: skip
     if min(quantities) < 0:
         raise ValueError("quantities are never negative")
@@ -242,6 +254,8 @@ def settle(
                 lines.append(_used(lot, used.deployment_id, quantity, tokens, terms))
         held += [_disputed(lot, used.deployment_id, quantity, next(split)) for lot, quantity in waiting]
     lines += held
+    if late is not None:
+        lines += _late(cheapest_first, lines, late)
 
     missing = _missing(cheapest_first, left, undelivered)
     for one in cheapest_first:
@@ -343,6 +357,25 @@ def _undelivered(lot: Lot, by_share: Mapping[int, int]) -> list[Line]:
                 Line(LineKind.PENALTY, lot.number, None, part, *prices, -penalty, -penalty, penalty_thousandths=share)
             )
     return lines
+
+
+def _late(cheapest_first: Sequence[Lot], lines: Sequence[Line], late: Late) -> list[Line]:
+    """Give a share of the price of late work back, by lot: at most what was used of each."""
+    used: dict[int, int] = {}
+    for line in lines:
+        if line.kind is LineKind.USED and line.lot_number is not None:
+            used[line.lot_number] = used.get(line.lot_number, 0) + line.quantity_micro_st
+    found, left, share = [], late.work_micro_st, late.reduction_thousandths
+    for lot in cheapest_first:
+        part = min(left, used.get(lot.number, 0))
+        left -= part
+        amount = penalty_micro(quantity_micro_st=part, price_nano=lot.buyer_price_nano, thousandths=share)
+        if amount:
+            prices = (lot.buyer_price_nano, lot.seller_price_nano)
+            found.append(
+                Line(LineKind.LATE, lot.number, None, part, *prices, -amount, -amount, penalty_thousandths=share)
+            )
+    return found
 
 
 def penalty_micro(*, quantity_micro_st: int, price_nano: int, thousandths: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from metering_ingest.domain.list_usage import ListPrices
-from metering_ingest.domain.settlement import DeploymentUsage, Line, Lot, Settlement, Terms, Undelivered, settle
+from metering_ingest.domain.settlement import DeploymentUsage, Late, Line, Lot, Settlement, Terms, Undelivered, settle
 
 
 def inputs_of(
@@ -17,6 +17,7 @@ def inputs_of(
     undelivered: Sequence[Undelivered] = (),
     replaced_tokens: int = 0,
     list_prices: ListPrices | None = None,
+    late: Late | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of `settle` as JSON values."""
     return {
@@ -26,6 +27,7 @@ def inputs_of(
         "undelivered": [asdict(missing) for missing in undelivered],
         "replaced_tokens": replaced_tokens,
         "list_prices": list_prices.as_json() if list_prices else None,
+        "late": asdict(late) if late else None,
     }
 
 
@@ -38,6 +40,7 @@ def rate_again(inputs: Mapping[str, Any]) -> Settlement:
         undelivered=[Undelivered(**missing) for missing in inputs["undelivered"]],
         replaced_tokens=inputs["replaced_tokens"],
         list_prices=ListPrices.from_json(prices) if (prices := inputs.get("list_prices")) else None,
+        late=Late(**slow) if (slow := inputs.get("late")) else None,
     )
 
 

@@ -60,6 +60,10 @@ class GradeTerms:
     grace_seconds: int = 72 * 3_600
     dispute_days: int = 7
     min_order_tokens: int = LOT_TOKENS
+    first_token_p95_ms: int | None = None
+    per_token_p95_ms: int | None = None
+    error_share_thousandths: int | None = None
+    late_reduction_thousandths: int = 100
     mode: str = Grade.Mode.AUCTION
     margin_rule: str = Grade.MarginRule.TIME
     window_schedule: Mapping[str, Any] | None = None
@@ -129,6 +133,10 @@ FROZEN = (
     "dispute_days",
     "tick_nano",
     "min_order_tokens",
+    "first_token_p95_ms",
+    "per_token_p95_ms",
+    "error_share_thousandths",
+    "late_reduction_thousandths",
 )
 #: How calls end and what interrupts trading: whole numbers, 0 for off.
 GUARDS = (
@@ -236,6 +244,12 @@ def _check_terms(terms: GradeTerms) -> None:
     _within("dispute_days", terms.dispute_days, 0, 90)
     _within("tick_nano", terms.tick_nano, 1, 10**15)
     _within("min_order_tokens", terms.min_order_tokens, LOT_TOKENS, 10**15)
+    for name in ("first_token_p95_ms", "per_token_p95_ms"):
+        if (promised := getattr(terms, name)) is not None:
+            _within(name, promised, 1, 3_600_000)
+    if terms.error_share_thousandths is not None:
+        _within("error_share_thousandths", terms.error_share_thousandths, 0, 999)
+    _within("late_reduction_thousandths", terms.late_reduction_thousandths, 0, 1_000)
     if terms.min_order_tokens % LOT_TOKENS:
         raise BadGrade(f"min_order_tokens is whole lots of {LOT_TOKENS:,} tokens.", field="min_order_tokens")
     _check_running(

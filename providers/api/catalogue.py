@@ -186,6 +186,10 @@ class GradeIn(RunningIn):
     cached_share_thousandths = serializers.IntegerField(required=False)
     grace_seconds = serializers.IntegerField(required=False)
     dispute_days = serializers.IntegerField(required=False)
+    first_token_p95_ms = serializers.IntegerField(required=False, allow_null=True)
+    per_token_p95_ms = serializers.IntegerField(required=False, allow_null=True)
+    error_share_thousandths = serializers.IntegerField(required=False, allow_null=True)
+    late_reduction_thousandths = serializers.IntegerField(required=False)
     tick = PriceField()
     min_order = TokensField(required=False)
 
@@ -213,6 +217,10 @@ class GradeOut(serializers.Serializer[Any]):
     cached_share_thousandths = serializers.IntegerField()
     grace_seconds = serializers.IntegerField()
     dispute_days = serializers.IntegerField(help_text="From settlement until it is final.")
+    first_token_p95_ms = serializers.IntegerField(allow_null=True, help_text="Promised; null where nothing is.")
+    per_token_p95_ms = serializers.IntegerField(allow_null=True)
+    error_share_thousandths = serializers.IntegerField(allow_null=True)
+    late_reduction_thousandths = serializers.IntegerField(help_text="Of the price of an hour with late answers.")
     tick = serializers.CharField()
     min_order = serializers.IntegerField()
     mode = serializers.CharField()
@@ -282,7 +290,7 @@ def show_model(row: ModelCard) -> dict[str, Any]:
 SAME = (
     "slug", "name", "name_zh", "precisions", "service_class", "region", "data_terms", "standard_version",
     "max_context_tokens", "max_output_tokens", "take_or_pay_thousandths", "cached_share_thousandths", "grace_seconds",
-    "dispute_days",
+    "dispute_days", "first_token_p95_ms", "per_token_p95_ms", "error_share_thousandths", "late_reduction_thousandths",
     "mode", "margin_rule", "window_schedule", "call_opens_before_seconds", "call_closes_before_seconds",
     "gate_closes_before_seconds", "meter_tolerance_thousandths", "signed_usage", "random_end_seconds",
     "volatility_call_seconds", "static_collar_thousandths", "dynamic_collar_thousandths", "status",

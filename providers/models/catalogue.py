@@ -102,8 +102,9 @@ class Grade(models.Model):
     What is interchangeable, and on which terms it trades.
 
     The terms (model, precisions, service class, region, longest context and output, standard version, take-or-pay,
-    cached share, grace, dispute days, tick, minimum order) are frozen once published: a trigger refuses to change them,
-    and other terms are another grade. How it is run (mode, windows, times, reference price, status) may change.
+    cached share, grace, dispute days, tick, minimum order, service promise) are frozen once published: a trigger
+    refuses to change them, and other terms are another grade. How it is run (mode, windows, times, reference price,
+    status) may change.
     """
 
     class ServiceClass(models.TextChoices):
@@ -142,6 +143,17 @@ class Grade(models.Model):
     )
     tick_nano = models.BigIntegerField()
     min_order_tokens = models.BigIntegerField(default=LOT_TOKENS)
+    first_token_p95_ms = models.PositiveIntegerField(
+        null=True,
+        help_text="Promised time to the first token, kept by 95 of 100 requests of an hour. None: no promise.",
+    )
+    per_token_p95_ms = models.PositiveIntegerField(null=True, help_text="Likewise per further token.")
+    error_share_thousandths = models.PositiveSmallIntegerField(
+        null=True, help_text="Share of a minute's requests that may fail; beyond it the minute counts as failed."
+    )
+    late_reduction_thousandths = models.PositiveSmallIntegerField(
+        default=100, help_text="By how much an hour's used tokens are cheaper in which a promised time was missed."
+    )
     # how it is run
     mode = models.CharField(max_length=10, choices=Mode, default=Mode.AUCTION)
     margin_rule = models.CharField(max_length=10, choices=MarginRule, default=MarginRule.TIME)

@@ -45,6 +45,7 @@ class _Resources(Generic[Mode]):
         self.deliveries: resources.Deliveries[Mode] = resources.Deliveries(transport)
         self.shortfalls: resources.Shortfalls[Mode] = resources.Shortfalls(transport)
         self.claims: resources.Claims[Mode] = resources.Claims(transport)
+        self.service: resources.Service[Mode] = resources.Service(transport)
         self.exclusions: resources.Exclusions[Mode] = resources.Exclusions(transport)
         self.meters: resources.Meters[Mode] = resources.Meters(transport)
         self.events: resources.Events[Mode] = resources.Events(transport)

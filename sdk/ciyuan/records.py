@@ -159,6 +159,10 @@ class Grade(Record):
     cached_share_thousandths: int
     grace_seconds: int
     dispute_days: int
+    first_token_p95_ms: int | None
+    per_token_p95_ms: int | None
+    error_share_thousandths: int | None
+    late_reduction_thousandths: int
     tick: Decimal
     min_order: int
     reference_price: Decimal | None
@@ -493,6 +497,26 @@ class Claim(Record):
     metered: int
     note: str
     made_at: datetime
+    ruling_note: str
+    ruled_at: datetime | None
+
+
+class ServiceFinding(Record):
+    """What the evidence showed of a contract at a deployment: `state` is open, disputed, upheld or rejected."""
+
+    id: int
+    contract: int
+    deployment: int
+    buyer: int
+    provider: int
+    state: str
+    quantity: int
+    minutes: list[Any]
+    late_hours: list[Any]
+    claim: int | None
+    found_at: datetime
+    stands_from: datetime
+    objections: list[Any]
     ruling_note: str
     ruled_at: datetime | None
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -254,3 +255,52 @@ async def test_a_thousand_idle_streams_leave_room_for_the_next(tmp_path):
             await asyncio.gather(*streams, return_exceptions=True)
         events = await world.events(1_001)
         assert all(event["data"]["output_tokens"] >= 1 for event in events)
+
+
+async def test_the_exchanges_own_requests_are_served_and_not_metered(tmp_path):
+    async with given_guard(tmp_path) as world, world.client(world.exchange.token(sub="0", buyer=0)) as probe:
+        assert (await probe.chat.completions.create(**ASK)).usage.completion_tokens == 12
+        async with world.client() as client:
+            await client.chat.completions.create(**ASK)
+        [event] = await world.events(1)
+        assert event["subject"] == "contract:41"
+        assert {key[1] for key in world.proxy.minutes._counts} == {41}
+
+
+async def test_minutes_of_service_reach_the_exchange_and_wait_while_it_is_away(tmp_path):
+    now = [time.time()]
+    async with given_guard(tmp_path, now=lambda: now[0]) as world, world.client() as client:
+        reports = []
+        path = ("POST", "/v1/service/reports")
+        world.exchange.routes[path] = (503, {"code": "away"})
+        await client.chat.completions.create(**ASK)
+        world.engine.change(fault="500")
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(**ASK)
+        world.engine.change(fault="")
+        token = world.exchange.token(st_per_minute=1, sub="43")
+        async with world.client(token) as slow:
+            await slow.chat.completions.create(**ASK)
+            with pytest.raises(openai.RateLimitError):
+                await slow.chat.completions.create(**ASK)
+        now[0] += 61
+        for _ in range(300):
+            if world.proxy.minutes.waiting:
+                break
+            await asyncio.sleep(0.02)
+        assert world.proxy.minutes.waiting and not reports
+
+        def take(headers, query, body):
+            reports.append(json.loads(body))
+            return 200, {"new": 1}
+
+        world.exchange.routes[path] = take
+        now[0] += 61
+        for _ in range(300):
+            if reports and not world.proxy.minutes.waiting:
+                break
+            await asyncio.sleep(0.02)
+        rows = {row["contract"]: row for report in reports for row in reversed(report["minutes"])}
+        assert [rows[41][name] for name in ("served", "failed", "limited")] == [1, 1, 0]
+        assert [rows[43][name] for name in ("served", "failed", "limited")] == [1, 0, 1]
+        assert None in rows, "it says that it was running"

@@ -20,6 +20,10 @@ from ciyuan.cli.serving import ADDRESS, run_until_told
 @click.option("--source", default="gateway-1", show_default=True, metavar="NAME", help="The name of its meter's log.")
 @click.option("--listen", type=ADDRESS, default="127.0.0.1:8090", show_default=True, help="For its callers.")
 @click.option("--callers", type=click.Path(path_type=Path), metavar="FILE", help="Who may call (docs/DELIVERY.md).")
+@click.option(
+    "--signing-key", type=click.Path(path_type=Path), metavar="FILE",
+    help="The meter's Ed25519 key (hex): signs what is reported of providers' service.",
+)  # fmt: skip
 @click.option("--overage", type=DECIMAL, metavar="YUAN", help="Most to spend beyond contracts; else what is allowed.")
 @click.option("--no-caps", is_flag=True, help="Do not ask the exchange's budgets before each call.")
 @click.option(

@@ -19,6 +19,7 @@ from typing import Any
 from ciyuan.client import AsyncClient
 from ciyuan.errors import CiyuanError
 from ciyuan.gateway.routes import MICRO, RANKS, Contract, Route
+from ciyuan.service_minutes import Promise
 from ciyuan.standard_token import ModelCard, work_function
 
 log = logging.getLogger("ciyuan.gateway")
@@ -84,7 +85,7 @@ class Holdings:
             due = now - self._asked_access_at.get(row["id"], float("-inf")) >= self._renew
             if not due:
                 continue
-            if row["grade_slug"] not in self._terms:
+            if "per_token_p95_ms" not in self._terms.get(row["grade_slug"], ()):
                 await self._learn(row["grade_slug"])
             try:
                 access = (await self._client.contracts.access(row["id"])).raw
@@ -112,7 +113,8 @@ class Holdings:
                     name: model.raw[name] for name in ("active_params", "active_weight_bytes", "attention")
                 }
         names = ("model", "service_class", "max_context_tokens", "cached_share_thousandths", "take_or_pay_thousandths")
-        self._terms[grade] = {name: terms[name] for name in names}
+        promised = ("first_token_p95_ms", "per_token_p95_ms")
+        self._terms[grade] = {name: terms[name] for name in names} | {name: terms.get(name) for name in promised}
 
     def _take(self, row: Mapping[str, Any]) -> None:
         """Make a contract and its routes, or bring those that are there up to date."""
@@ -127,7 +129,7 @@ class Holdings:
                 window_start=_seconds(row["window_start"]), window_end=_seconds(row["window_end"]), lots=tuple(lots),
                 tokens_per_minute=int(row["tokens_per_minute"]), max_context_tokens=int(terms["max_context_tokens"]),
                 take_or_pay_thousandths=int(terms["take_or_pay_thousandths"]),
-                work=work_function(card, int(terms["cached_share_thousandths"])),
+                work=work_function(card, int(terms["cached_share_thousandths"])), promise=Promise.of(terms),
             )  # fmt: skip
         known.lots = tuple(lots)
         known.tokens_per_minute = int(row["tokens_per_minute"])

@@ -28,12 +28,15 @@ from ciyuan.gateway.reports import Reports, event_data
 from ciyuan.gateway.settings import Caller, Callers, GatewaySettings
 from ciyuan.gateway.waiting import Begun, Line
 from ciyuan.guard.counting import NOTHING, Counts
+from ciyuan.service_minutes import ServiceMinutes
 
 log = logging.getLogger("ciyuan.gateway")
 MICRO_PER_YUAN = 1_000_000
 MAX_ATTEMPT = 120
 #: A provider that says so has delivered all of a contract's quantity that it is to serve.
 USED_UP = "quantity_used_up"
+#: Refusals that are no failure of the provider's.
+LIMITS = frozenset({USED_UP, "rate_limit_exceeded"})
 
 
 @dataclass(slots=True)
@@ -59,10 +62,11 @@ class Gateway:
 
     def __init__(
         self, settings: GatewaySettings, *, holdings: Holdings, callers: Callers, reader: Reader, caps: Caps | None,
-        providers: Providers, reports: Reports, clock: Callable[[], float] = time.time,
+        providers: Providers, reports: Reports, minutes: ServiceMinutes, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.settings, self.holdings, self.callers, self.reader = settings, holdings, callers, reader
         self.caps, self.providers, self.reports, self.clock = caps, providers, reports, clock
+        self.minutes = minutes
         self.line = Line(clock)
         self.running = 0
         self.answered: Counter[str] = Counter()
@@ -212,6 +216,10 @@ class Gateway:
         """What a failure says of a route."""
         now, route = self.clock(), begun.ticket.route
         self.failovers[failure.code] += 1
+        if failure.code in LIMITS:
+            self.minutes.limited(route.contract.id, route.deployment, now)
+        else:
+            self.minutes.failed(route.contract.id, route.deployment, now)
         if failure.code == USED_UP:
             route.fail(begun.ticket, now, retry_after=max(1.0, route.contract.window_end - now))
             return
@@ -259,6 +267,7 @@ class Gateway:
     ) -> web.StreamResponse:
         held = await stream.first(deadline)
         begun.ticket.route.first_token(begun.ticket, self.clock())
+        whole = True
         response = web.StreamResponse(headers={
             "Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no",
             **self._said(call, begun),
@@ -276,8 +285,9 @@ class Gateway:
             with suppress(ConnectionError):
                 await response.write(b"data: " + broken.body() + b"\n\n")
             begun.ticket.route.health.failed(self.clock())
+            whole = False
         finally:
-            self._finish(call, begun, stream.reader.counts)
+            self._finish(call, begun, stream.reader.counts, whole=whole)
         with suppress(ConnectionError):
             await response.write_eof()
         return response
@@ -289,7 +299,7 @@ class Gateway:
             "Ciyuan-Deployment": str(route.deployment), "X-Request-Id": call.id,
         }  # fmt: skip
 
-    def _finish(self, call: Call, begun: Begun, counts: Counts) -> None:
+    def _finish(self, call: Call, begun: Begun, counts: Counts, *, whole: bool = True) -> None:
         """A provider has served: take what it was from the contract, report it, learn from it."""
         now, route, wanted = self.clock(), begun.ticket.route, call.wanted
         work = route.contract.work(counts.inputs, counts.cached, counts.outputs).total_micro_st
@@ -298,8 +308,12 @@ class Gateway:
         route.finish(begun.ticket, used_micro=work, output_tokens=counts.outputs, now=now)
         if begun.choice.overage_micro_yuan and begun.choice.work_micro:
             self._overage_micro += begun.choice.overage_micro_yuan * work // begun.choice.work_micro
+        if not whole:
+            self.minutes.failed(route.contract.id, route.deployment, now)
         if counts == NOTHING:
             return
+        if whole:
+            self._served(begun, counts, now)
         self.reader.learn(wanted, counts.inputs, counts.outputs)
         self.reports.add(
             id=uuid4().hex, contract=route.contract.id, ended_at=now, window_end=route.contract.window_end,
@@ -310,6 +324,17 @@ class Gateway:
             ),
         )  # fmt: skip
         self.line.look()
+
+    def _served(self, begun: Begun, counts: Counts, now: float) -> None:
+        """Tell of an answer as evidence of how its contract is served."""
+        route, first = begun.ticket.route, begun.ticket.first_token_at
+        between = None
+        if first is not None and counts.outputs > 1:
+            between = round((now - first) * 1000 / (counts.outputs - 1))
+        self.minutes.served(
+            route.contract.id, route.deployment, now, route.contract.promise,
+            first_ms=None if first is None else round((first - begun.ticket.began) * 1000), token_ms=between,
+        )  # fmt: skip
 
     async def settle(self) -> None:
         """Wait for the answers that nobody waits for any more."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from ciyuan.gateway.measures import Health, PrefixMemory, Speed
+from ciyuan.service_minutes import NO_PROMISE, Promise
 from ciyuan.standard_token import Work
 
 MICRO = 1_000_000
@@ -70,6 +71,7 @@ class Contract:
     max_context_tokens: int
     take_or_pay_thousandths: int
     work: Callable[[int, int, int], Work]
+    promise: Promise = NO_PROMISE
     #: Used as far as is known, and reserved by requests under way.
     used_micro: int = 0
     reserved_micro: int = 0

@@ -23,7 +23,9 @@ from ciyuan.gateway.reports import Reports
 from ciyuan.gateway.settings import Callers, GatewaySettings
 from ciyuan.listening import listen
 from ciyuan.meter import Meter
-from ciyuan.transport import Retry
+from ciyuan.service_minutes import ServiceMinutes
+from ciyuan.signing import Signer
+from ciyuan.transport import AsyncTransport, Retry
 
 log = logging.getLogger("ciyuan.gateway")
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
@@ -102,13 +104,19 @@ async def serving(
         idle_timeout=settings.idle_timeout,
     )  # fmt: skip
     reports = Reports(meter)
+    minutes = ServiceMinutes(
+        folder / "minutes.json", signer=Signer.read(settings.signing_key) if settings.signing_key else None
+    )
+    evidence = AsyncTransport(settings.meter_key, settings.url, timeout=5.0, retry=Retry(attempts=1))
     caps = Caps(quick, without_exchange=settings.without_exchange) if settings.ask_caps else None
     gateway = Gateway(
         settings, holdings=holdings, callers=callers, reader=Reader(settings.promises), caps=caps, providers=providers,
-        reports=reports, clock=clock,
+        reports=reports, minutes=minutes, clock=clock,
     )  # fmt: skip
     running = RunningGateway(gateway, meter)
     tasks = [asyncio.create_task(reports.run()), asyncio.create_task(_refreshing(gateway))]
+    if settings.meter_key:
+        tasks.append(asyncio.create_task(minutes.run(evidence, clock)))
     runner = web.AppRunner(
         _app(running), access_log=None, handler_cancellation=True, logger=_Silent(log), shutdown_timeout=0.5
     )
@@ -120,11 +128,15 @@ async def serving(
         with suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await gateway.settle()
-        tasks[1].cancel()
+        for task in tasks[1:]:
+            task.cancel()
         reports.stop()
         await tasks[0]
         if caps is not None:
             await caps.close()
+        if settings.meter_key:
+            await minutes.close(evidence, clock())
+        await evidence.close()
         await providers.close()
         await client.close()
         await quick.close()

@@ -76,6 +76,7 @@ class GatewaySettings:
     :param folder: where usage and what is known of the contracts wait, of this gateway alone.
     :param api_key: a key that may `trade` and `read`. :param meter_key: the key of a meter with role `buyer`.
     :param source: the meter's log. :param callers: a file of callers' keys; None lets everybody in.
+    :param signing_key: a file with the meter's Ed25519 private key, which signs what is reported of providers' service.
     :param ask_caps: ask the exchange's budgets before each call. :param without_exchange: serve, or `refuse`, when they
         cannot be asked.
     :param overage_yuan: the most to spend at list prices while this process runs; None takes what is allowed.
@@ -96,6 +97,7 @@ class GatewaySettings:
     host: str = "127.0.0.1"
     port: int = 8090
     callers: Path | None = None
+    signing_key: Path | None = None
     ask_caps: bool = True
     without_exchange: str = "serve"
     overage_yuan: Decimal | None = None

@@ -13,6 +13,8 @@ from ciyuan.guard.figures import Figures
 from ciyuan.guard.journal import NO_FIRST_TOKEN, Kept, Slot
 from ciyuan.guard.rates import Allowances
 from ciyuan.guard.recorder import Recorder
+from ciyuan.guard.settings import GuardSettings
+from ciyuan.service_minutes import ServiceMinutes
 
 #: Output tokens after which a stream's work is taken from its contract's rate anew.
 TAKE_EVERY = 16
@@ -25,6 +27,8 @@ class Guarding(Protocol):
     allowances: Allowances
     figures: Figures
     recorder: Recorder
+    minutes: ServiceMinutes
+    settings: GuardSettings
 
     def now(self) -> float: ...
     def now_ms(self) -> int: ...
@@ -74,6 +78,23 @@ class Admitted:
         self.charge(counts)
         self.slot.keep(Kept(state | (j.ESTIMATED if estimated else 0), counts, self._guard.now_ms(), self.ttft_ms))
         self._guard.recorder.ended(self.slot)
+        if counts != NOTHING:
+            self._count(state, counts)
+
+    def _count(self, state: int, counts: Counts) -> None:
+        """Tell what became of it as evidence of how the contract was served."""
+        guard, contract = self._guard, self.claims.contract
+        if self.claims.of_the_exchange:
+            return
+        if state == j.ENGINE_FAILED:
+            guard.minutes.failed(contract, guard.settings.deployment, guard.now())
+            return
+        first = None if self.ttft_ms == NO_FIRST_TOKEN else self.ttft_ms
+        rest = (time.perf_counter() - self.started) * 1000 - (first or 0)
+        guard.minutes.served(
+            contract, guard.settings.deployment, guard.now(), guard.terms.promise, first_ms=first,
+            token_ms=round(rest / (counts.outputs - 1)) if first is not None and counts.outputs > 1 else None,
+        )  # fmt: skip
 
     def drop(self) -> None:
         """Nothing was served."""

@@ -11,6 +11,7 @@ from typing import Any
 from ciyuan.calls import Call
 from ciyuan.client import Client
 from ciyuan.errors import CiyuanError, ConfigurationError
+from ciyuan.service_minutes import NO_PROMISE, Promise
 from ciyuan.standard_token import ModelCard, Work, work_function
 from ciyuan.transport import AsyncTransport, Retry
 
@@ -19,10 +20,11 @@ KEYS_PATH = "/.well-known/ciyuan-keys.json"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the guard needs of its grade: the model's name on the exchange, and the work of a request."""
+    """What the guard needs of its grade: the model's name on the exchange, the work of a request, promised times."""
 
     model: str
     work: Callable[[int, int, int], Work]
+    promise: Promise = NO_PROMISE
 
 
 def load_terms(grade: str, *, url: str | None, kept: Path) -> Terms:
@@ -39,6 +41,7 @@ def load_terms(grade: str, *, url: str | None, kept: Path) -> Terms:
             raise ConfigurationError("no-model", f"the exchange has no model {terms['model']}", field="grade")
         saved = {
             "grade": grade, "model": terms["model"], "cached_share_thousandths": terms["cached_share_thousandths"],
+            **{name: terms.get(name) for name in ("first_token_p95_ms", "per_token_p95_ms")},
             "card": {name: card[name] for name in ("active_params", "active_weight_bytes", "attention")},
         }  # fmt: skip
         fresh = kept.with_suffix(".new")
@@ -50,7 +53,7 @@ def load_terms(grade: str, *, url: str | None, kept: Path) -> Terms:
             raise
         saved = last
     card_of = ModelCard.from_dict(saved["card"], name=saved["model"])
-    return Terms(saved["model"], work_function(card_of, saved["cached_share_thousandths"]))
+    return Terms(saved["model"], work_function(card_of, saved["cached_share_thousandths"]), Promise.of(saved))
 
 
 def _saved(kept: Path) -> dict[str, Any] | None:

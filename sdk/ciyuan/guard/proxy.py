@@ -32,6 +32,7 @@ from ciyuan.guard.recorder import Recorder
 from ciyuan.guard.refusals import DENIED, FAILED, Refusal
 from ciyuan.guard.settings import GuardSettings
 from ciyuan.guard.stream import StreamReader
+from ciyuan.service_minutes import ServiceMinutes
 from ciyuan.usage import UsageError
 
 log = logging.getLogger("ciyuan.guard")
@@ -56,11 +57,12 @@ class Proxy:
 
     def __init__(
         self, settings: GuardSettings, *, terms: Terms, keys: PublishedKeys, engine: EngineClient, journal: Journal,
-        recorder: Recorder, allowances: Allowances, figures: Figures, now: Callable[[], float] = time.time,
-        count: Callable[[str], int] | None = None,
+        recorder: Recorder, allowances: Allowances, figures: Figures, minutes: ServiceMinutes,
+        now: Callable[[], float] = time.time, count: Callable[[str], int] | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.terms, self.keys, self.engine = settings, terms, keys, engine
         self.journal, self.recorder, self.allowances, self.figures = journal, recorder, allowances, figures
+        self.minutes = minutes
         self._now, self._count = now, count
         self._access = AccessCheck(keys, deployment=settings.deployment, tolerance=settings.tolerance_seconds)
         self._unwatched: set[asyncio.Task[web.Response]] = set()
@@ -176,6 +178,24 @@ class Proxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         claims = await self._admitted(request)
+        try:
+            response = await self._serve_for(request, claims)
+        except Refusal as refusal:
+            self._seen(claims, refusal.status, limited=refusal.status == 429)
+            raise
+        self._seen(claims, response.status, limited=False)
+        return response
+
+    def _seen(self, claims: Claims, status: int, *, limited: bool) -> None:
+        """A refusal as evidence: beyond rate or quantity nobody failed, with 5xx or a busy engine the provider did."""
+        if claims.of_the_exchange:
+            return
+        if limited:
+            self.minutes.limited(claims.contract, self.settings.deployment, self.now())
+        elif status >= 500 or status == 429:
+            self.minutes.failed(claims.contract, self.settings.deployment, self.now())
+
+    async def _serve_for(self, request: web.Request, claims: Claims) -> web.StreamResponse:
         self.allowances.admit(claims, self.now())
         body, content, asked = await self._read(request, claims)
         mine = self._begin(request, claims, asked)

@@ -18,6 +18,8 @@ from ciyuan.meter import Meter
 from ciyuan.spool import SpoolError
 
 RETRY_SECONDS = 1.0
+#: The exchange's own requests have no contract: nobody is billed for them.
+PROBE_SUBJECT = "contract:0"
 log = logging.getLogger("ciyuan.guard")
 
 
@@ -71,7 +73,9 @@ class Recorder:
 
     def _keep(self, slots: Iterable[Slot]) -> int:
         slots = list(slots)
-        events = [event for slot in slots if (event := event_of(slot)) is not None]
+        events = [
+            event for slot in slots if (event := event_of(slot)) is not None and event["subject"] != PROBE_SUBJECT
+        ]
         self._meter.add_many([_with_time(event) for event in events])
         for slot in slots:
             slot.free()

@@ -27,7 +27,9 @@ from ciyuan.guard.recorder import Recorder
 from ciyuan.guard.settings import GuardSettings
 from ciyuan.listening import listen
 from ciyuan.meter import Meter
+from ciyuan.service_minutes import ServiceMinutes
 from ciyuan.signing import Signer
+from ciyuan.transport import AsyncTransport, Retry
 
 log = logging.getLogger("ciyuan.guard")
 TICK_SECONDS = 1.0
@@ -112,9 +114,12 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
     recorder = Recorder(journal, meter, figures.metered)
     if recovered := recorder.recover():
         log.warning("%d requests of a guard that was killed are metered to where they were", recovered)
+    minutes = ServiceMinutes(folder / "minutes.json", deployment=settings.deployment, signer=signer)
+    reports = AsyncTransport(settings.meter_key, settings.url, timeout=5.0, retry=Retry(attempts=1))
     proxy = Proxy(
-        settings, terms=terms, keys=keys, engine=engine, journal=journal, recorder=recorder, figures=figures, now=now,
-        count=count, allowances=Allowances(folder / "used.json", beyond_quantity=settings.beyond_quantity),
+        settings, terms=terms, keys=keys, engine=engine, journal=journal, recorder=recorder, figures=figures,
+        minutes=minutes, now=now, count=count,
+        allowances=Allowances(folder / "used.json", beyond_quantity=settings.beyond_quantity),
     )  # fmt: skip
     guard = RunningGuard(proxy, meter, folder / "refusals.ndjson")
     await guard.tick()
@@ -122,6 +127,7 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
         asyncio.create_task(recorder.run()),
         asyncio.create_task(_ticking(guard)),
         asyncio.create_task(proxy.watch()),
+        asyncio.create_task(minutes.run(reports, now)),
     ]
     runners = [
         web.AppRunner(app, access_log=None, handler_cancellation=True, logger=_Silent(log), shutdown_timeout=0.5)
@@ -142,6 +148,8 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
         for task in tasks[1:]:
             task.cancel()
         await guard.tick()
+        await minutes.close(reports, now())
+        await reports.close()
         await engine.close()
         await transport.close()
         await asyncio.to_thread(meter.close)

@@ -7,7 +7,7 @@ standard tokens; times are aware datetimes. Every write takes `idempotency_key`;
 
 from ciyuan.resources.blocks import Blocks, Reservations, block_body
 from ciyuan.resources.budgets import Authorizations, Budgets
-from ciyuan.resources.delivery import Claims, Exclusions, Shortfalls
+from ciyuan.resources.delivery import Claims, Exclusions, Service, Shortfalls
 from ciyuan.resources.disputes import Disputes
 from ciyuan.resources.finance import Finance
 from ciyuan.resources.metering import Discrepancies, Events, Exports, Manifests, Meters, UsageQueries
@@ -27,6 +27,6 @@ __all__ = [
     "CardPayments", "Certificates", "Claims", "Contracts", "Controls", "Deliveries", "Deployments", "Deposits",
     "Discrepancies", "Disputes", "Events", "Exclusions", "Exports", "Finance", "Grades", "Invoices", "Keys", "Leases",
     "Limits", "Manifests", "Markets", "Meters", "Models", "Money", "Orders", "Organizations", "Payouts", "Positions",
-    "Quotes", "Reservations", "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries", "Webhooks",
-    "block_body", "decimal_text", "order_body", "time_text",
+    "Quotes", "Reservations", "Service", "Shortfalls", "Side", "Statements", "TaxInvoices", "Trades", "UsageQueries",
+    "Webhooks", "block_body", "decimal_text", "order_body", "time_text",
 ]  # fmt: skip

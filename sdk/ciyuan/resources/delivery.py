@@ -90,6 +90,43 @@ class Claims(Resource[Mode]):
         return write("POST", f"/v1/claims/{claim}/ruling", r.Claim, body, idempotency_key=idempotency_key)
 
 
+class Service(Resource[Mode]):
+    """How contracts are served: what three sides saw, what was found by it, and disputes about that."""
+
+    @paged
+    def minutes(self, *, contract: int | None = None) -> Call[Page[r.Anything]]:
+        """What guards and gateways reported, the newest minute first."""
+        return read("/v1/service/minutes", page_of(r.Anything), contract=contract)
+
+    @paged
+    def probes(self, *, deployment: int | None = None) -> Call[Page[r.Anything]]:
+        """The exchange's own requests."""
+        return read("/v1/service/probes", page_of(r.Anything), deployment=deployment)
+
+    @paged
+    def findings(self, *, contract: int | None = None) -> Call[Page[r.ServiceFinding]]:
+        return read("/v1/service/findings", page_of(r.ServiceFinding), contract=contract)
+
+    @endpoint
+    def finding(self, finding: int) -> Call[r.ServiceFinding]:
+        return read(f"/v1/service/findings/{finding}", r.ServiceFinding)
+
+    @endpoint
+    def object(self, finding: int, *, note: str, idempotency_key: str | None = None) -> Call[r.ServiceFinding]:
+        """Dispute a finding as its buyer or provider: the operator decides it then."""
+        path = f"/v1/service/findings/{finding}/objection"
+        return write("POST", path, r.ServiceFinding, {"note": note}, idempotency_key=idempotency_key)
+
+    @endpoint
+    def rule(
+        self, finding: int, *, verdict: Literal["upheld", "rejected"], note: str, idempotency_key: str | None = None
+    ) -> Call[r.ServiceFinding]:
+        """Decide a finding (operator)."""
+        path = f"/v1/service/findings/{finding}/ruling"
+        body = {"verdict": verdict, "note": note}
+        return write("POST", path, r.ServiceFinding, body, idempotency_key=idempotency_key)
+
+
 class Exclusions(Resource[Mode]):
     @endpoint
     def list(self) -> Call[Exclusions_]:
