@@ -144,6 +144,7 @@ class ServiceMinutes:
 
     async def run(self, sender: Sends, now: Callable[[], float], *, every: float = 1.0) -> None:
         """Send each minute when it is over, until cancelled."""
+        self.turn(now())  # from now on it is running
         while True:
             await asyncio.sleep(every)
             with suppress(CiyuanError, OSError):
