@@ -18,7 +18,7 @@ from billing.models import (
     StripeCustomer,
     SupplierInvoice,
 )
-from billing.queries import OrganizationBalance
+from billing.queries import OrganizationBalance, open_disputed_micro
 
 BookingState = BankLineBooking.State
 
@@ -73,7 +73,7 @@ def standing(organization_id: int, rules: PayoutRules, now: OrganizationBalance)
         statements_micro=sum(row.total_micro for row in statements),
         waiting_invoice_micro=waiting_micro,
         payable_micro=now.payable_micro,
-        owed_micro=now.receivable_micro,
+        owed_micro=max(now.receivable_micro - open_disputed_micro(organization_id), 0),
         disputed_micro=disputed_micro(organization_id),
         has_account=payee_account(organization_id) is not None,
     )

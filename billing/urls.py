@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import money_views, tax_urls, tax_views, views
+from billing import finance_views, money_views, tax_urls, tax_views, views
 from billing.api import (
     banking,
     charges,
@@ -100,6 +100,8 @@ urlpatterns = [
     path("payouts/request", money_views.request_payout, name="payout-request"),
     path("payouts/accounts", money_views.new_bank_account, name="bank-account-new"),
     path("payouts/accounts/<int:account_id>/close", money_views.close_bank_account, name="bank-account-close"),
+    path("finance", finance_views.finance, name="finance"),
+    path("finance/batch.csv", finance_views.batch_csv, name="finance-batch"),
     path("tax-invoices", tax_views.tax_invoices, name="tax-invoices"),
     path("tax-invoices/titles", tax_views.new_title, name="tax-invoice-title"),
     path("tax-invoices/request", tax_views.request_one, name="tax-invoice-request"),

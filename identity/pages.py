@@ -113,6 +113,8 @@ def _navigation(actor: Actor | None) -> list[tuple[str, str]]:
             items += [("/statements", _("Statements"))]
         if actor.organization.buys:
             items += [("/invoices", _("Invoices"))]
+        if "operate" in actor.scopes:
+            items += [("/finance", _("Finance"))]
         return [*items, ("/account", _("Account")), ("/organization", _("Organization"))]
     return [*items, ("/index", _("Index")), ("/standard-token", _("The standard token")), ("/docs/api", "API")]
 

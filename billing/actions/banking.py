@@ -147,12 +147,15 @@ def resolve_line(*, line_id: int, organization_id: int, now: datetime) -> BankLi
 
     :raises LineNotFound: no such line, or it is not booked yet.
     :raises LineResolved: it went to somebody else, or back.
+    :raises NotFound: there is no such organization.
     """
     booking = _lock_booking(line_id)
     if booking.state == State.RESOLVED and booking.organization_id == organization_id:
         return booking
     if booking.state != State.SUSPENSE:
         raise LineResolved(f"This line is {booking.get_state_display().lower()} already.")
+    if not Organization.objects.filter(pk=organization_id).exists():
+        raise NotFound(f"There is no organization {organization_id}.", field="organization")
     line = booking.line
     booking.deposit = record_deposit(
         organization_id=organization_id, amount_micro=line.amount_micro, reference=line.reference, now=now,
