@@ -25,7 +25,6 @@ import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
@@ -123,8 +122,8 @@ class Run:
         with _step("database and broker"):
             if instance.database_url is None:
                 instance.postgres.initialise()
-            if self.sandbox and not instance.clock_file.exists():
-                instance.set_clock(product=datetime.now(UTC), speed=self.speed)
+            if self.sandbox:  # months would pass while it starts, and years while it is stopped
+                instance.set_clock(speed=1.0)
             self._start_supervisor()
             instance._wait_services()
         self._prepare_database()
@@ -134,6 +133,8 @@ class Run:
             self._wait_for_web()
         with _step("workers"):
             instance.wait_ready(90)
+        if self.sandbox:
+            instance.set_clock(speed=self.speed)
         self._welcome()
 
     def _lock(self) -> None:
@@ -351,6 +352,8 @@ class Run:
                 self.supervisor.wait(45)
         leftovers.end(leftovers.read(self.instance.records))
         leftovers.forget(self.instance.records)
+        if self.sandbox and self.instance.clock_file.exists():
+            self.instance.set_clock(speed=1.0)
         self.lock.close()
 
 
