@@ -34,13 +34,13 @@ _TENTH = """(
 )"""
 
 
-def fill(connection: Any, rows: int) -> None:
-    """Put events of a month into the table, day by day, and add them up."""
+def fill(connection: Any, rows: int, days: int = DAYS) -> None:
+    """Put the first days' events of a month of so many `rows` into the table, day by day, and add them up."""
     from metering_ingest.actions.partitions import ensure_days
 
     first_day = (START - datetime(1970, 1, 1, tzinfo=UTC)).days
     ensure_days(connection, range(first_day, first_day + DAYS + 1))
-    for day in range(DAYS):
+    for day in range(days):
         connection.execute(
             _EVENTS.format(contracts=CONTRACTS),
             {
