@@ -46,10 +46,15 @@ class Delivery:
         self.buyer = self.contracts[0].buyer
         self.meter = given_meter(self.deployment)
         for contract in self.contracts:
-            held = sum(
-                cost_micro(tokens=lot.quantity_tokens, price_nano=lot.seller_price_nano) for lot in contract.lots.all()
-            )
-            post(Posting(f"fund:{contract.pk}", "trade", Stage.POSTED, bank(), escrow(self.market.scope), held))
+            lots_sold = list(contract.lots.all())
+            paid = sum(cost_micro(tokens=lot.quantity_tokens, price_nano=lot.buyer_price_nano) for lot in lots_sold)
+            held = sum(cost_micro(tokens=lot.quantity_tokens, price_nano=lot.seller_price_nano) for lot in lots_sold)
+            post(Posting(f"fund:{contract.pk}", "trade", Stage.POSTED, bank(), escrow(self.market.scope), paid))
+            if paid != held:  # somebody bought at the one price and resold at the other
+                gain = Posting(
+                    f"resale:{contract.pk}", "resale", Stage.POSTED, escrow(self.market.scope), bank(), paid - held
+                )
+                post(gain)
         if bond_micro:
             post(Posting("bond", "bond", Stage.POSTED, bank(), bond(self.provider.pk, self.market.scope), bond_micro))
         with transaction.atomic():
