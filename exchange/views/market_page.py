@@ -118,9 +118,7 @@ def _rungs(levels: list[Level], tick_nano: int, deepest_lots: int) -> list[Rung]
     for level in levels:
         depth += level.lots
         share = depth * 100 // deepest_lots
-        rungs.append(
-            Rung(level.price * tick_nano, level.lots * LOT_TOKENS, level.orders, depth * LOT_TOKENS, share)
-        )
+        rungs.append(Rung(level.price * tick_nano, level.lots * LOT_TOKENS, level.orders, depth * LOT_TOKENS, share))
     return rungs
 
 

@@ -14,7 +14,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from billing.queries import available_micro
 from core import clock
@@ -83,10 +83,12 @@ def estimate(request: HttpRequest, actor: Actor, market_id: int) -> HttpResponse
     return render(request, "exchange/_estimate.html", {"form": form, "estimate": found, "market": market})
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 @require_actor("trade")
 def place(request: HttpRequest, actor: Actor, market_id: int) -> HttpResponse:
-    """Place the order of the ticket once; what is wrong is said at its field."""
+    """Place the order of the ticket once; what is wrong is said at its field. Asked for, it is the market's page."""
+    if request.method == "GET":  # after signing in again on the page that said what was wrong
+        return redirect(f"/markets/{market_id}")
     market = _market(market_id)
     form = TicketForm(request.POST)
     found = _estimate(form, market, actor)

@@ -27,15 +27,17 @@
     const button = event.target.querySelector("button[type=submit]:not([data-again])");
     if (button && !event.defaultPrevented) setTimeout(() => { button.disabled = true; }, 0);
   });
+  // A form is known by where it is sent: the page that says what is wrong has another address than the one before.
+  const keptAs = (form) => "kept:" + new URL(form.getAttribute("action") || "", location.href).pathname;
   // What was typed outlives a session that ended meanwhile: after signing in again it stands in the form.
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form[data-keep]")) return;
     const typed = [...new FormData(event.target)].filter(([name]) => !["csrfmiddlewaretoken", "key"].includes(name));
-    sessionStorage.setItem("kept:" + location.pathname, JSON.stringify(typed));
+    sessionStorage.setItem(keptAs(event.target), JSON.stringify(typed));
   });
-  const kept = sessionStorage.getItem("kept:" + location.pathname);
-  sessionStorage.removeItem("kept:" + location.pathname);
   const form = document.querySelector("form[data-keep]");
+  const kept = form && sessionStorage.getItem(keptAs(form));
+  if (form) sessionStorage.removeItem(keptAs(form));
   if (kept && form && document.referrer.includes("/accounts/")) {
     for (const [name, value] of JSON.parse(kept)) {
       for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {

@@ -136,6 +136,11 @@ def test_a_stranger_and_a_viewer_place_and_cancel_nothing(client, market, buyer)
     assert len(placed()) == 1
 
 
+def test_the_page_of_a_refused_ticket_asked_for_again_is_the_market(client, market, buyer):
+    again = client.get(f"/markets/{market.pk}/orders", headers=EN)
+    assert (again.status_code, again["Location"]) == (302, f"/markets/{market.pk}")
+
+
 def test_the_live_part_asks_for_a_new_page_when_the_phase_has_changed(client, market, buyer):
     assert "HX-Refresh" not in client.get(f"/markets/{market.pk}/live?phase=call")
     advanced(market)
