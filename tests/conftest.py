@@ -49,6 +49,8 @@ class WorkerDatabase:
 
     def recreate(self) -> None:
         connections.close_all()
+        if "metering_ingest.ingest_workers" in sys.modules:  # it keeps one of its own, which would be ended below
+            sys.modules["metering_ingest.ingest_workers"].close_own_connection()
         with psycopg.connect(self.admin_url, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
             admin.execute(f"CREATE DATABASE {self.name} TEMPLATE {servers.TEMPLATE} STRATEGY FILE_COPY")

@@ -68,6 +68,7 @@ def test_the_request_id_follows_into_the_log_of_a_failing_task(instance):
     assert json.loads(found[-1])["request_id"] == "feedfacecafe0001"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["web", "worker", "valkey", "postgres"])
 def test_survives_a_kill(instance, name):
     before = instance.pid(name)

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from config.instance import Instance
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
 OPENS = datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
 
 
@@ -259,7 +259,6 @@ def test_what_cannot_be_done_is_said(exchange):
         assert answer('{"op": "ping"}')["type"] == "pong"
 
 
-@pytest.mark.proof
 def test_five_hundred_watchers_cover_every_number(exchange):
     """Every watcher gets a chain without a gap; the slowest hundredth waits at most three times the median."""
     seconds, watchers = 20, 500
