@@ -349,8 +349,10 @@ def _charges(
         labels = one.labels | {"lot": line.lot_number, "deployment": line.deployment_id}
         if line.kind == LineKind.UNCHARGED:
             labels["uncharged"] = True
+        if line.penalty_thousandths:
+            labels["penalty_thousandths"] = line.penalty_thousandths
         if line.kind == LineKind.LATE:
-            labels |= {"late": True, "penalty_thousandths": line.penalty_thousandths}
+            labels["late"] = True
         if line.kind == LineKind.LIST:
             labels |= {"price_book": line.price_book, "price_rule": line.price_rule, "calculation": line.calculation}
         yield ChargeInput(

@@ -210,6 +210,7 @@ def test_a_loss_falls_on_the_bond_then_on_what_is_owed_then_on_the_default_accou
     assert delivery.micro(payable(delivery.provider.pk)) == max(0, earned + bond_micro - owed)
     assert delivery.micro(default_fund()) == -borne
     assert all(delivery.micro(available(contract.buyer_id)) == 60_000 for contract in missing)
+    assert {charge.labels["penalty_thousandths"] for charge in Charge.objects.filter(kind="penalty")} == {200}
     assert delivery.micro(escrow(delivery.market.scope)) == 0
     call_command("audit")
 
