@@ -413,7 +413,7 @@ class Day:
                 return None
             statements = [client.statements.get(statement.id).raw for statement in client.statements.list()]
             found += [_comparable("statement", supply.party, statement) for statement in statements]
-        return found if found or not traded else None
+        return sorted(found, key=_said) if found or not traded else None
 
     def _go_to(self, moment: datetime) -> None:
         """Move the instance's clock forwards to `moment`, unless it is there already."""
@@ -472,13 +472,22 @@ RUN_LABELS = frozenset({"market", "contract", "auction", "deployment"})
 
 
 def _comparable(document: str, party: Party, detail: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same on a second run: total and lines, without ids and wall-clock stamps."""
+    """
+    What must be the same on a second run: total and lines, without ids and wall-clock stamps.
+
+    Lines of one kind stand in the order of their contracts, and list usage makes its contract when the first of it
+    arrives; so they are put in an order of their own here, that of what they say.
+    """
     lines = []
     for line in detail["lines"]:
-        kept = {name: value for name, value in line.items() if name not in ("id", "scope", "charges")}
+        kept = {name: value for name, value in line.items() if name not in ("id", "number", "scope", "charges")}
         kept["labels"] = {name: value for name, value in line["labels"].items() if name not in RUN_LABELS}
         lines.append(kept)
-    return {"document": document, "party": party.name, "total": detail["total"], "lines": lines}
+    return {"document": document, "party": party.name, "total": detail["total"], "lines": sorted(lines, key=_said)}
+
+
+def _said(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
 
 
 def _lots(tokens: int) -> int:
