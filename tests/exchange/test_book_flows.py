@@ -89,7 +89,7 @@ def test_agrees_with_the_naive_book_on_long_flows_in_which_everything_happens():
 
 @pytest.mark.proof
 @given(TERMS, STARTS, st.integers(0, 2**64))
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_agrees_with_the_naive_book_at_length(terms, start, seed):
     agree(terms, start, random.Random(seed), size=250)
 

@@ -129,19 +129,6 @@ def test_a_day_ends_in_invoices_that_add_up(undisturbed, trace):
 
 
 @pytest.mark.proof
-def test_kill_9_of_anything_at_any_moment_changes_nothing(undisturbed, trace, tmp_path):
-    kills = {
-        "bid": ["matching0"],
-        "clear": ["matching0", "worker"],
-        "gate": ["valkey"],
-        "deliver": ["web", "postgres"],
-        "settle": ["worker", "postgres"],
-    }
-    disturbed = play(tmp_path, trace, kills)
-    assert comparable(disturbed) == comparable(undisturbed)
-
-
-@pytest.mark.proof
 def test_two_of_every_process_and_every_task_sent_twice_change_nothing(undisturbed, trace, tmp_path):
     doubled = play(tmp_path, trace, second_beat=True, web_workers=2, matching_workers=2, workers=2)
     assert comparable(doubled) == comparable(undisturbed)
