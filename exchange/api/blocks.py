@@ -14,10 +14,11 @@ from rest_framework.response import Response
 from core.api.paging import page
 from core.api.serializers import PriceField, StrictSerializer, TokensField
 from core.errors import BadRequest, NotFound
-from core.money import LOT_TOKENS, format_price, format_yuan
+from core.money import format_price, format_yuan
 from exchange import queries
 from exchange.actions.blocks import MOST_BLOCKS, MOST_LEGS, BlockRefused, BlockRequest, place_blocks, withdraw_block
 from exchange.api.shapes import page_of
+from exchange.domain.requests import at_rate
 from exchange.models import Block, Market
 from identity.api.base import ApiView
 from providers.api.catalogue import SlugOrIdField
@@ -237,8 +238,7 @@ def _legs(grade_id: int, start: datetime, end: datetime, tokens_per_minute: int)
     for market_id, begins, ends in rows.order_by("window_start").values_list("id", "window_start", "window_end"):
         if begins != reached:
             break
-        tokens = -(-tokens_per_minute * ((ends - begins) // timedelta(seconds=1)) // 60)
-        legs.append((market_id, -(-tokens // LOT_TOKENS) * LOT_TOKENS))
+        legs.append((market_id, at_rate(tokens_per_minute, (ends - begins) // timedelta(seconds=1))))
         reached = ends
     if reached != end:
         raise BadRequest(

@@ -28,6 +28,16 @@ def is_far(price_nano: int | None, reference_nano: int | None) -> bool:
     return bool(price_nano and reference_nano and price_nano > reference_nano * FAR)
 
 
+def in_lots(tokens: int) -> int:
+    """Return tokens rounded up to whole lots."""
+    return -(-tokens // LOT_TOKENS) * LOT_TOKENS
+
+
+def at_rate(tokens_per_minute: int, seconds: int) -> int:
+    """Return the tokens of a rate over a time, rounded up to whole lots."""
+    return in_lots(-(-tokens_per_minute * seconds // 60))
+
+
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An order as its sender wants it; prices in nano-yuan, quantities in tokens."""
 

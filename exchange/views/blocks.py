@@ -15,10 +15,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from core import clock
 from core.form_fields import PriceField, QuantityField
-from core.money import LOT_TOKENS
 from core.templatetags.ciyuan import window_text
 from exchange import queries
 from exchange.actions.blocks import BlockRequest, place_blocks, withdraw_block
+from exchange.domain.requests import at_rate, in_lots
 from exchange.models import BlockResult, Market
 from identity.access import Actor
 from identity.page_forms import OnceForm, new_key
@@ -125,11 +125,11 @@ def _place(typed: dict[str, Any], markets: dict[int, Market], actor: Actor) -> d
     for chosen in typed["windows"]:
         market = markets[int(chosen)]
         seconds = (market.window_end - market.window_start) // timedelta(seconds=1)
-        legs.append((market.pk, _lots(-(-typed["rate"] * seconds // 60))))
+        legs.append((market.pk, at_rate(typed["rate"], seconds)))
     least = -(-sum(tokens for _, tokens in legs) * typed["least"] // 100)
     wanted = BlockRequest(
-        side=typed["side"], limit_price_nano=typed["limit"], legs=tuple(legs), least_tokens=_lots(least),
-        tokens_per_minute=typed["rate"],
+        side=typed["side"], limit_price_nano=typed["limit"], legs=tuple(legs), least_tokens=in_lots(least),
+        tokens_per_minute=typed["rate"] if typed["side"] == "buy" and typed["least"] == 100 else None,  # a reservation
     )  # fmt: skip
     [block] = place_blocks(organization=actor.organization, requests=[wanted], now=clock.now())
     return {"block": str(block.pk)}
@@ -138,7 +138,3 @@ def _place(typed: dict[str, Any], markets: dict[int, Market], actor: Actor) -> d
 def _withdraw(block_id: UUID, actor: Actor) -> dict[str, Any]:
     withdraw_block(block_id=block_id, organization=actor.organization, now=clock.now())
     return {"block": str(block_id)}
-
-
-def _lots(tokens: int) -> int:
-    return -(-tokens // LOT_TOKENS) * LOT_TOKENS
