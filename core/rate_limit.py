@@ -10,6 +10,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from time import monotonic, time
 
 import redis
@@ -40,6 +41,7 @@ class _Held:
     window: int
     permits: int = 0
     used_up: bool = False
+    elsewhere: int = 0  # what nobody had taken yet when this process last asked
 
 
 class Limiter:
@@ -78,7 +80,7 @@ class Limiter:
                 self._held.clear()
             held = self._held.setdefault(organization_id, _Held(window))
             if held.window != window:
-                held.window, held.permits, held.used_up = window, 0, False
+                held.window, held.permits, held.used_up, held.elsewhere = window, 0, False, 0
             if not held.used_up and held.permits <= 0:
                 held.permits += self._portion(organization_id, held)
             if held.permits > 0:
@@ -106,9 +108,27 @@ class Limiter:
             else:
                 granted = min(portion, portion + self.most - taken)
                 held.used_up = granted < portion
+                held.elsewhere = max(0, self.most - taken)
                 return max(0, granted)
-        held.used_up = True
+        held.used_up, held.elsewhere = True, 0
         return self.most
+
+    def headers(self, organization_id: int) -> dict[str, str]:
+        """
+        Return what tells a client how much it may still send, as the RateLimit header fields of the IETF's draft do.
+
+        `q` requests are allowed in `w` seconds; about `r` are left of them for `t` seconds, of which other processes
+        may take some.
+        """
+        with self._lock:
+            held = self._held.get(organization_id)
+            current = held if held is not None and held.window == _window() else None
+            left = self.most if current is None else current.permits + current.elsewhere
+        seconds = max(1, ceil((_window() + 1) * WINDOW_SECONDS - time()))
+        return {
+            "RateLimit-Policy": f'"organization";q={self.most};w={WINDOW_SECONDS}',
+            "RateLimit": f'"organization";r={left};t={seconds}',
+        }
 
 
 def _window() -> int:

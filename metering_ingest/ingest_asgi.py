@@ -84,8 +84,9 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     identifier = request_id.accept(headers.get(b"x-request-id"))
     token = request_id.current.set(identifier)
+    told: list[tuple[bytes, bytes]] = []
     try:
-        answer = await _answer(scope["path"], headers, receive)
+        answer = await _answer(scope["path"], headers, receive, told)
     except Problem as problem:
         answer = _problem(problem, identifier)
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, DatabaseError) as error:
@@ -105,6 +106,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
                 (b"content-type", answer.content_type.encode()),
                 (b"content-length", str(len(answer.body)).encode()),
                 (b"x-request-id", identifier.encode()),
+                *told,
                 *answer.headers,
             ],
         }
@@ -112,11 +114,16 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _answer(path: str, headers: dict[bytes, str], receive: Any) -> Reply:
+async def _answer(path: str, headers: dict[bytes, str], receive: Any, told: list[tuple[bytes, bytes]]) -> Reply:
+    """Answer a request; `told` gets the headers that any answer to its sender has, be it a problem."""
     workers = _pool()
     access = await _meter(workers, headers)
-    if not limiter().take_held(access.organization_id):
-        await workers.run(limiter().take, access.organization_id)
+    try:
+        if not limiter().take_held(access.organization_id):
+            await workers.run(limiter().take, access.organization_id)
+    finally:
+        limits = limiter().headers(access.organization_id)
+        told += [(name.lower().encode(), value.encode()) for name, value in limits.items()]
     length = headers.get(b"content-length", "")
     body = await read_body(receive, declared=int(length) if length.isdigit() else None)
     dialect = dialects.of(path, headers.get(b"content-type", "").partition(";")[0].strip().lower())

@@ -102,6 +102,13 @@ class ApiView(APIView):
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES:
             raise BodyTooLarge(f"A request may carry up to {MAX_BODY_BYTES // 2**20} MiB.")
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        if hasattr(self, "actor"):
+            for name, value in limiter().headers(self.actor.organization_id).items():
+                final.headers[name] = value
+        return final
+
     def parse(self, serializer: type[S]) -> dict[str, Any]:
         """Return the body's validated fields; an unknown or wrong one is refused by name."""
         parsed = serializer(data=self.request.data)

@@ -42,3 +42,16 @@ def test_without_valkey_each_process_counts_for_itself(monkeypatch: pytest.Monke
     assert allowed(one) == allowed(other) == 100
     monkeypatch.setattr(rate_limit, "_window", lambda: 101)
     assert allowed(one) == 100
+
+
+def test_the_headers_say_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "time", lambda: 1_003.5)
+    limits = Limiter(600, URL)
+    assert limits.headers(9) == {
+        "RateLimit-Policy": '"organization";q=100;w=10', "RateLimit": '"organization";r=100;t=7',
+    }  # fmt: skip
+    for _ in range(3):
+        limits.take(9)
+    assert limits.headers(9)["RateLimit"] == '"organization";r=97;t=7'
+    assert allowed(limits, organization=9) == 97
+    assert limits.headers(9)["RateLimit"] == '"organization";r=0;t=7'

@@ -248,9 +248,12 @@ def test_too_many_requests(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("metering_ingest.ingest_asgi.limiter", lambda: few)
     monkeypatch.setattr("identity.api.base.limiter", lambda: few)
     monkeypatch.setattr("core.rate_limit._window", lambda: 7)
-    assert world.door.post([world.event()]).status_code == 200
+    sent = world.door.post([world.event()])
+    assert (sent.status_code, sent.headers["ratelimit"]) == (200, '"organization";r=1;t=1')
     api = given_api(world.deployment.provider)
-    assert api.get("/v1/meters").status_code == 200
+    listed = api.get("/v1/meters")
+    assert (listed.status_code, listed.headers["RateLimit"]) == (200, '"organization";r=0;t=1')
+    assert listed.headers["RateLimit-Policy"] == '"organization";q=2;w=10'
     refused = world.door.post([world.event("e-2")])
     assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
     assert int(refused.headers["retry-after"]) >= 1
