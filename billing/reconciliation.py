@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from billing.domain.periods import whole
-from billing.models import Deposit, Invoice, InvoiceState, StatementConfirmation
+from billing.models import Deposit, Invoice, InvoicePayment, InvoiceState, Payout, StatementConfirmation
 from core.money import format_yuan
 from core.periods import SHANGHAI
 
@@ -17,7 +17,8 @@ COLUMNS = ("time", "kind", "reference", "billed", "paid_in", "balance")
 def rows_of(organization_id: int, month: date) -> list[dict[str, Any]]:
     """
     Return a month's statement: opening, each document and payment in the order of time, closing. `balance` is payments
-    less documents since the beginning; amounts are decimal text.
+    less documents since the beginning; amounts are decimal text. Money that went back is a payment below zero; what a
+    payout kept of a provider's proceeds to pay its debts is one, too.
     """
     period = whole(month)
     withdrawn = InvoiceState.objects.filter(state=InvoiceState.State.WITHDRAWN).values("invoice")
@@ -26,6 +27,14 @@ def rows_of(organization_id: int, month: date) -> list[dict[str, Any]]:
               for row in documents.exclude(pk__in=withdrawn)]  # fmt: skip
     deposits = Deposit.objects.filter(organization_id=organization_id, received_at__lt=period.end)
     events += [(row.received_at, "payment", row.reference, 0, row.amount_micro) for row in deposits]
+    refunds = Payout.objects.filter(
+        organization_id=organization_id, kind=Payout.Kind.REFUND, state=Payout.State.PAID, ended_at__lt=period.end
+    )
+    events += [(row.ended_at or period.end, "refund", str(row), 0, -row.amount_micro) for row in refunds]
+    set_off = InvoicePayment.objects.filter(
+        invoice__organization_id=organization_id, payout__isnull=False, at__lt=period.end
+    ).select_related("payout")
+    events += [(row.at, "set_off", str(row.payout), 0, row.amount_micro) for row in set_off]
     events.sort(key=lambda event: (event[0], event[2]))
     balance = sum(paid - billed for at, _, _, billed, paid in events if at < period.start)
     rows = [_row("", "opening", "", None, None, balance)]

@@ -36,5 +36,6 @@ api_urlpatterns = [
     path("vouchers.csv", periods.Vouchers.as_view()),
     path("chart-of-accounts", periods.Chart.as_view()),
     path("reconciliation-statement", periods.ReconciliationStatement.as_view()),
+    path("reconciliation-statement.pdf", periods.ReconciliationPdf.as_view()),
     path("reconciliation-statement.csv", periods.ReconciliationCsv.as_view()),
 ]

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import finance_views, money_views, tax_urls, tax_views, views
+from billing import finance_views, money_views, reconciliation_views, tax_urls, tax_views, views
 from billing.api import (
     banking,
     charges,
@@ -16,9 +16,10 @@ from billing.api import (
     price_books,
     stripe,
 )
-from core.api.converters import DayConverter
+from core.api.converters import DayConverter, MonthConverter
 
 register_converter(DayConverter, "isodate")
+register_converter(MonthConverter, "month")
 
 
 def documents(name: str, side: str) -> list[URLPattern]:
@@ -102,6 +103,10 @@ urlpatterns = [
     path("payouts/accounts/<int:account_id>/close", money_views.close_bank_account, name="bank-account-close"),
     path("finance", finance_views.finance, name="finance"),
     path("finance/batch.csv", finance_views.batch_csv, name="finance-batch"),
+    path("reconciliation", reconciliation_views.statement, name="reconciliation"),
+    path("reconciliation/<month:month>.pdf", reconciliation_views.statement_pdf, name="reconciliation-pdf"),
+    path("reconciliation/<month:month>.csv", reconciliation_views.statement_csv, name="reconciliation-csv"),
+    path("reconciliation/<month:month>/answer", reconciliation_views.answer, name="reconciliation-answer"),
     path("tax-invoices", tax_views.tax_invoices, name="tax-invoices"),
     path("tax-invoices/titles", tax_views.new_title, name="tax-invoice-title"),
     path("tax-invoices/request", tax_views.request_one, name="tax-invoice-request"),

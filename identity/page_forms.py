@@ -51,5 +51,6 @@ class OnceForm(forms.Form):
             )
         except Problem as problem:
             name = (fields or {}).get(problem.field or "", problem.field)
-            self.add_error(name if name in self.fields else None, str(problem.detail))
+            seen = name in self.fields and not self.fields[name].widget.is_hidden
+            self.add_error(name if seen else None, str(problem.detail))
             return None

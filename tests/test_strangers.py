@@ -70,6 +70,9 @@ FOR_MEMBERS = {
     "organization/keys/<int:key_id>/revoke",
     "payouts/accounts/<int:account_id>/close",
     "webhooks/<int:webhook_id>/change",
+    "reconciliation/<month:month>.pdf",
+    "reconciliation/<month:month>.csv",
+    "reconciliation/<month:month>/answer",
     "webhook-deliveries/<uuid:delivery_id>/replay",
 }
 METHODS = ("get", "post", "patch", "delete", "put")
@@ -160,6 +163,7 @@ def owned():
         "delivery_id": delivery.pk,
         "invoice": Invoice.objects.get(side="buyer").pk,
         "day": "2026-11-20",
+        "month": "2026-10",
         "offer_id": BundleOffer.objects.create(
             name="b", price_micro=1, worth_micro=1, valid_days=1, offered_at=NOW
         ).pk,
@@ -172,7 +176,7 @@ def filled(address, owned):
     document = owned["statement" if "statements/" in address else "invoice"]
     known = owned | {"invoice_id": document, "document_id": document}
     for name, value in known.items():
-        for kind in ("int", "uuid", "str", "isodate"):
+        for kind in ("int", "uuid", "str", "isodate", "month"):
             address = address.replace(f"<{kind}:{name}>", str(value))
     assert "<" not in address, f"{address}: say in `owned` what stands for its parameter"
     return "/" + address

@@ -13,18 +13,15 @@ from rest_framework.response import Response
 
 from billing import queries
 from billing.api.charges import ChargePage, show_charge
-from billing.api.ledger import ORGANIZATION, BillingView
+from billing.api.ledger import LANGUAGE, ORGANIZATION, BillingView
 from billing.documents import table
 from billing.documents.pdf import render
-from billing.documents.terms import Language
 from billing.models import Charge, Invoice, InvoiceLine, InvoiceState
 from core.api.paging import page
 from core.api.serializers import PriceField, YuanField
 from core.errors import BadRequest, NotFound
 from core.money import format_price, format_price_per_million, format_tokens, format_yuan
 from identity.models import Organization
-
-LANGUAGE = OpenApiParameter("language", str, enum=[language.value for language in Language])
 
 
 class LineOut(serializers.Serializer[Any]):
@@ -137,17 +134,6 @@ class DocumentView(BillingView):
         if row is None:
             raise NotFound("There is no such document.")
         return row
-
-    def language(self) -> Language:
-        """
-        Return the language asked for; Chinese when none is.
-
-        :raises BadRequest: for another one.
-        """
-        text = self.request.query_params.get("language", Language.ZH.value)
-        if text not in set(Language):
-            raise BadRequest("language is zh or en.", field="language")
-        return Language(text)
 
 
 def tagged(request: Request, response: HttpResponseBase, content: str) -> HttpResponseBase:

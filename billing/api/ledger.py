@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from billing import queries
 from billing.actions.deposits import record_deposit
+from billing.documents.terms import Language
 from billing.domain.postings import Stage
 from billing.models import Deposit, Transfer
 from core.api.paging import page
@@ -18,6 +19,7 @@ from core.money import format_yuan
 from identity.api.base import ApiView
 from identity.models import Organization
 
+LANGUAGE = OpenApiParameter("language", str, enum=[language.value for language in Language])
 ORGANIZATION = OpenApiParameter("organization", int, description="Another organization (operator and auditor only).")
 
 
@@ -107,6 +109,17 @@ class BillingView(ApiView):
         if found is None:
             raise NotFound("There is no such organization.", field="organization")
         return found
+
+    def language(self) -> Language:
+        """
+        Return the language of a document that is asked for; Chinese when none is.
+
+        :raises BadRequest: for another one.
+        """
+        text = self.request.query_params.get("language", Language.ZH.value)
+        if text not in set(Language):
+            raise BadRequest("language is zh or en.", field="language")
+        return Language(text)
 
 
 class OperatorView(BillingView):

@@ -13,7 +13,9 @@ from rest_framework.response import Response
 from billing import period_queries, reconciliation
 from billing.actions import periods
 from billing.api.banking import person
-from billing.api.ledger import ORGANIZATION, BillingView
+from billing.api.ledger import LANGUAGE, ORGANIZATION, BillingView
+from billing.documents import month_statement
+from billing.documents.terms import Language
 from billing.domain.periods import last_day
 from billing.domain.vouchers import kingdee, vouchers, yonyou
 from billing.models import PeriodClose
@@ -23,6 +25,7 @@ from core.api.serializers import StrictSerializer
 from core.errors import BadRequest
 from core.money import format_yuan
 from core.periods import shanghai_date
+from identity.models import Organization
 from identity.queries import operator_organization
 
 MONTH = OpenApiParameter("month", str, description="As in 2026-11; by default the last one that is over.")
@@ -250,6 +253,27 @@ class ReconciliationStatement(BillingView):
             return self.show(organization.pk, month)
 
         return self.once(perform)
+
+
+class ReconciliationPdf(BillingView):
+    scopes = {"GET": "read"}
+
+    @extend_schema(
+        parameters=[ORGANIZATION, MONTH, LANGUAGE], responses={(200, "application/pdf"): OpenApiTypes.BINARY}
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """The statement as PDF/A, to be stamped: in Chinese (the default) or English."""
+        organization, month = self.organization_asked(), FinanceView.month(self)  # type: ignore[arg-type]
+        return pdf_response(organization, month, self.language())
+
+
+def pdf_response(organization: Organization, month: date, language: Language) -> HttpResponse:
+    """Return a month's statement as a PDF that browsers show."""
+    content = month_statement.of(organization, month, language)
+    response = HttpResponse(content, content_type="application/pdf")
+    name = f"reconciliation-{organization.pk}-{month:%Y-%m}-{language.value}.pdf"
+    response["Content-Disposition"] = f'inline; filename="{name}"'
+    return response
 
 
 class ReconciliationCsv(BillingView):

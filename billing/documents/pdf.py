@@ -1,9 +1,11 @@
 """PDF/A of a document, by typst with fonts from a package: the same content gives the same bytes."""
 
 import json
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pylopdf_fonts_zh_cn
 import typst
@@ -13,23 +15,32 @@ from billing.documents.terms import Language
 from billing.models import Invoice
 
 FONTS = Path(pylopdf_fonts_zh_cn.__file__).parent
-LAYOUT = Path(__file__).with_name("invoice.typ")
+LAYOUTS = Path(__file__).parent
 _lock = Lock()
 
 
 @lru_cache(maxsize=1)
-def _compiler() -> typst.Compiler:
-    """Return the compiler with the layout; it keeps the 20 MB of fonts parsed."""
-    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[FONTS])
-    return typst.Compiler(LAYOUT, root=LAYOUT.parent, font_paths=fonts, ignore_system_fonts=True)
+def _fonts() -> typst.Fonts:
+    """Return the 20 MB of fonts, parsed."""
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[FONTS])
+
+
+@lru_cache
+def _compiler(layout: str) -> typst.Compiler:
+    return typst.Compiler(LAYOUTS / layout, root=LAYOUTS, font_paths=_fonts(), ignore_system_fonts=True)
 
 
 def render(invoice: Invoice, language: Language, *, address: str = "") -> bytes:
     """Return the document as PDF/A-2u; `address` is where its online copy is, printed on it."""
-    content = json.dumps(Presenter(invoice, language, address=address).document(), ensure_ascii=False)
+    return compiled("invoice.typ", Presenter(invoice, language, address=address).document(), invoice.issued_at)
+
+
+def compiled(layout: str, document: dict[str, Any], made_at: datetime) -> bytes:
+    """Return what a layout makes of a document's texts, as PDF/A-2u: the same texts give the same bytes."""
+    content = json.dumps(document, ensure_ascii=False)
     with _lock:
-        pdf = _compiler().compile(
+        pdf = _compiler(layout).compile(
             sys_inputs={"document": content}, format="pdf", pdf_standards="a-2u",
-            timestamp=invoice.issued_at.replace(microsecond=0))  # the compiler takes whole seconds only
+            timestamp=made_at.replace(microsecond=0))  # the compiler takes whole seconds only
     assert isinstance(pdf, bytes)
     return pdf

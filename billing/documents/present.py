@@ -75,6 +75,14 @@ def qr_svg(address: str) -> str:
     return out.getvalue().decode()
 
 
+def party_of(facts: dict[str, Any], role: str, language: Language) -> dict[str, Any]:
+    """Return a party of a document by its facts (`billing.actions.invoices.party`)."""
+    name = facts["legal_name"] if language is Language.ZH else facts["name"]
+    details = (("tax_number", facts["tax_number"]), ("address", facts["address"]), ("phone", facts["phone"]),
+               ("bank", facts["bank_name"]), ("account", facts["bank_account"]))
+    return {"role": role, "name": name, "details": [[term(label, language), text] for label, text in details if text]}
+
+
 class Presenter:
     """Says one document in one language. Lines, taxes and the corrected document are read once."""
 
@@ -135,14 +143,8 @@ class Presenter:
 
     def _parties(self) -> list[dict[str, Any]]:
         roles = ("seller", "buyer") if self.invoice.side == "buyer" else ("operator", "provider")
-        return [self._party(self.say(role), facts)
+        return [party_of(facts, self.say(role), self.language)
                 for role, facts in zip(roles, (self.invoice.issuer, self.invoice.customer), strict=True)]
-
-    def _party(self, role: str, facts: dict[str, Any]) -> dict[str, Any]:
-        name = facts["legal_name"] if self.language is Language.ZH else facts["name"]
-        details = (("tax_number", facts["tax_number"]), ("address", facts["address"]), ("phone", facts["phone"]),
-                   ("bank", facts["bank_name"]), ("account", facts["bank_account"]))
-        return {"role": role, "name": name, "details": [[self.say(label), text] for label, text in details if text]}
 
     def _line(self, line: InvoiceLine) -> dict[str, Any]:
         plain = line.section == FEE or not line.quantity_micro_st  # an amount, of no tokens

@@ -171,6 +171,10 @@ def test_a_buyer_confirms_the_statement_that_it_read():
     text = theirs.get(f"{path}.csv?month=2026-11").content.decode("utf-8-sig")
     assert Invoice.objects.get(side="buyer").number in text
     assert stranger.get(f"{path}?organization={cast.buyer.pk}").status_code == 404
+    for language in ("zh", "en"):
+        pdf = theirs.get(f"{path}.pdf?month=2026-11&language={language}")
+        assert pdf.content.startswith(b"%PDF") and pdf["Content-Type"] == "application/pdf"
+    assert theirs.get(f"{path}.pdf?language=fr").json()["field"] == "language"
     answer = {"month": "2026-10", "digest": "x", "agrees": True}
     assert theirs.post(path, answer).status_code == 409
     october = theirs.get(f"{path}?month=2026-10").json()["digest"]

@@ -1,10 +1,14 @@
 """Pages of money: top-up tells where to pay, payouts what is in the way; webhooks are made, tested and replayed."""
 
+import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from billing.models import BankAccount, Payout
+from core import clock
+from core.periods import shanghai_date
 from identity.models import WebhookDelivery, WebhookEndpoint
 from tests.billing.given import charge_input, given_charges
 from tests.given import given_money, given_organization, given_user
@@ -95,3 +99,25 @@ def test_a_viewer_and_a_stranger_change_no_webhook(client, provider):
     client.force_login(given_user(given_organization("both")))
     assert post(client, f"/webhooks/{delivery.endpoint_id}/change", what="delete").status_code == 404
     assert WebhookEndpoint.objects.exists()
+
+
+def test_a_month_is_read_confirmed_and_printed(client):
+    given_organization("operator")
+    client.force_login(given_user(given_money(given_organization("buyer"), yuan=1_000)))
+    this_month = shanghai_date(clock.now()).replace(day=1)
+    last = f"{this_month - timedelta(days=1):%Y-%m}"
+    page = client.get("/reconciliation", headers=EN).content.decode()
+    assert last in page and "Nothing in this month" in page
+    digest = re.search('name="digest" value="([0-9a-f]{64})"', page)[1]
+    shown = client.get(f"/reconciliation?month={this_month:%Y-%m}", headers=EN).content.decode()
+    assert "1000.00" in shown and "The month is not over" in shown
+    wrong = post(client, f"/reconciliation/{last}/answer", digest=digest, agrees="no")
+    assert wrong.status_code == 422 and b"Say what is wrong with the statement" in wrong.content
+    assert b"read it again" in post(client, f"/reconciliation/{last}/answer", digest="x", agrees="yes").content
+    done = post(client, f"/reconciliation/{last}/answer", digest=digest, agrees="yes")
+    assert done["Location"] == f"/reconciliation?month={last}"
+    assert "Confirmed" in client.get(done["Location"], headers=EN).content.decode()
+    pdf, again = (client.get(f"/reconciliation/{last}.pdf", headers=EN).content for _ in range(2))
+    assert pdf.startswith(b"%PDF") and pdf == again
+    assert b"opening" in client.get(f"/reconciliation/{last}.csv").content
+    assert client.get("/reconciliation?month=2026-13").status_code == 404

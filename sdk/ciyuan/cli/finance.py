@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import click
 
@@ -66,10 +66,17 @@ def vouchers(month: str, program: str, output: Path | None) -> None:
 
 @finance.command("statement")
 @_month
+@click.option("--pdf", type=click.Path(path_type=Path), metavar="FILE", help="Save it as PDF instead, to be stamped.")
+@click.option("--language", type=click.Choice(["zh", "en"]), default="zh", show_default=True, help="Of the PDF.")
 @json_option
-def statement(month: str, as_json: bool) -> None:
+def statement(month: str, pdf: Path | None, language: Literal["zh", "en"], as_json: bool) -> None:
     """Show a month's reconciliation statement."""
-    show_one(open_client().finance.statement(month=month), as_json=as_json)
+    if pdf is None:
+        show_one(open_client().finance.statement(month=month), as_json=as_json)
+        return
+    content = open_client().finance.statement_pdf(month=month, language=language)
+    pdf.write_bytes(content)
+    click.echo(f"{pdf} ({len(content):,} bytes)")
 
 
 @finance.command("confirm")

@@ -58,6 +58,11 @@ class Finance(Resource[Mode]):
         return Call("GET", "/v1/reconciliation-statement.csv", bytes, params={"month": month}, binary=True)
 
     @endpoint
+    def statement_pdf(self, *, month: str, language: Literal["zh", "en"] = "zh") -> Call[bytes]:
+        params = {"month": month, "language": language}
+        return Call("GET", "/v1/reconciliation-statement.pdf", bytes, params=params, binary=True)
+
+    @endpoint
     def answer_statement(
         self, *, month: str, digest: str, agrees: bool, comment: str = "", organization: int | None = None,
         idempotency_key: str | None = None,
