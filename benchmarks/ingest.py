@@ -136,6 +136,9 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
         def __call__(self, wanted: set[tuple[str, int]], /) -> dict[tuple[str, int], Routes]:
             return {p: Routes((Route(0, 2**50, int(p[0][6:]) + 1, 2**50),)) for p in wanted}
 
+        def is_probe(self, attempt_id: str, /) -> bool:
+            return False
+
         def standing(self, subject: str, /) -> int:
             return 0
 

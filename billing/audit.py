@@ -199,7 +199,7 @@ def every_charge_has_its_document() -> Iterator[Finding]:
         SELECT c.source_key || ' r' || c.revision, s.side, count(ic.charge_id) + count(w.id)
         FROM billing_charge c JOIN (VALUES ('buyer'), ('provider')) AS s (side)
             ON CASE s.side WHEN 'provider' THEN c.kind <> 'allowance'
-               ELSE c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default') END
+               ELSE c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default', 'probe') END
         LEFT JOIN (
             SELECT t.charge_id, t.side FROM billing_invoicecharge t JOIN billing_invoiceline l ON l.id = t.line_id
             WHERE NOT EXISTS (SELECT FROM billing_invoicestate x

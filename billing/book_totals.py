@@ -48,7 +48,7 @@ SELECT s.side,
         FILTER (WHERE w.id IS NOT NULL), 0)::bigint
 FROM billing_charge c JOIN (VALUES ('buyer'), ('provider')) AS s (side)
     ON CASE s.side WHEN 'provider' THEN c.kind <> 'allowance'
-       ELSE c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default') END
+       ELSE c.kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default', 'probe') END
 LEFT JOIN billing_waitingcharge w ON w.charge_id = c.id AND w.side = s.side
 GROUP BY 1
 """
@@ -77,7 +77,8 @@ WITH flow AS (
     SELECT scope, sum(posted_micro) AS micro FROM billing_account WHERE kind = 'dispute' GROUP BY 1
 ), charged AS (
     SELECT scope, sum(buyer_amount_micro) AS micro FROM billing_charge
-    WHERE kind NOT IN ('penalty', 'allowance', 'compensation', 'replacement', 'from_bond', 'from_default') GROUP BY 1
+    WHERE kind NOT IN ('penalty', 'allowance', 'compensation', 'replacement', 'from_bond', 'from_default', 'probe')
+    GROUP BY 1
 )
 SELECT f.scope, coalesce(c.micro, 0)::bigint, (f.micro - coalesce(h.micro, 0))::bigint
 FROM flow f LEFT JOIN held h ON h.scope = f.scope LEFT JOIN charged c ON c.scope = f.scope

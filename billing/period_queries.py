@@ -43,7 +43,7 @@ FROM billing_transfer t JOIN billing_account d ON d.id = t.debit_id JOIN billing
 WHERE t.booked_on BETWEEN %(first)s AND %(last)s AND t.stage IN (0, 2) AND t.amount_micro > 0 AND d.kind <> c.kind
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
-_PROVIDER_ONLY = ["compensation", "replacement", "from_bond", "from_default"]
+_PROVIDER_ONLY = ["compensation", "replacement", "from_bond", "from_default", "probe"]
 
 
 def _rows(sql: str, **given: Any) -> list[tuple[Any, ...]]:

@@ -79,9 +79,9 @@ FROM months GROUP BY 1 ORDER BY 1
 _REVENUE = """
 SELECT date_trunc('month', charged_at AT TIME ZONE 'Asia/Shanghai')::date,
        coalesce(sum(buyer_amount_micro)
-           FILTER (WHERE kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default')), 0)::bigint,
+           FILTER (WHERE kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default', 'probe')), 0)::bigint,
        coalesce(sum(round(buyer_amount_micro * vat_thousandths::numeric / (1000 + vat_thousandths)))
-           FILTER (WHERE kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default')), 0)::bigint,
+           FILTER (WHERE kind NOT IN ('compensation', 'replacement', 'from_bond', 'from_default', 'probe')), 0)::bigint,
        sum(seller_amount_micro - fee_micro)::bigint, sum(fee_micro)::bigint
 FROM billing_charge WHERE charged_at < %(end)s GROUP BY 1 ORDER BY 1
 """

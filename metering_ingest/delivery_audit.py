@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ciyuan.standard_token import work
 from django.db import connection
+from django.db.models import Q
 
 from core.audit import Check, Finding
-from core.money import MICRO_PER_TOKEN, format_yuan
+from core.money import MICRO_PER_TOKEN, format_yuan, round_half_up, work_cost_micro
+from exchange.models import DeliveryContract, Market
 from exchange.queries import shortfalls_of
 from metering_ingest import queries
+from metering_ingest.actions.probe_payments import MOST_PROMPT_TOKENS
+from metering_ingest.actions.probes import ANSWER_TOKENS
+from metering_ingest.actions.recount import provider_meters, recount
 from metering_ingest.domain.settlement import penalty_micro
-from metering_ingest.models import ContractSettlement, LateUsage
+from metering_ingest.models import ContractSettlement, LateUsage, Probe
 
 
 def _rows(sql: str) -> list[tuple[Any, ...]]:
@@ -106,7 +112,52 @@ def bonds_end() -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def probes_are_paid() -> Iterator[Finding]:
+    """
+    In each settled market, what the exchange's own requests took by the events under minus their contract's id, and at
+    most what so many can take, is paid at the mean of the prices that the contract's provider sold at: as its last
+    payment says, its charges, and the transfers out of the default account.
+    """
+    late = set(LateUsage.objects.values_list("contract_id", flat=True))
+    paid = {
+        contract: (work, amount, charged, moved)
+        for contract, work, amount, charged, moved in _rows("""
+            SELECT DISTINCT ON (p.contract_id) p.contract_id, p.work_micro_st, p.amount_micro,
+                (SELECT coalesce(sum(c.seller_amount_micro - c.fee_micro), 0)::bigint FROM billing_charge c
+                    WHERE c.source_key = 'probe:' || p.contract_id),
+                (SELECT coalesce(sum(CASE WHEN d.kind = 'default_fund' THEN t.amount_micro ELSE -t.amount_micro END), 0)
+                    ::bigint FROM billing_transfer t JOIN billing_account d ON d.id = t.debit_id
+                    JOIN billing_account a ON a.id = t.credit_id
+                    WHERE t.key LIKE 'probe:' || p.contract_id || ':%' AND 'default_fund' IN (d.kind, a.kind))
+            FROM metering_ingest_probepayment p ORDER BY p.contract_id, p.revision DESC
+        """)
+    }
+    probed = DeliveryContract.objects.filter(
+        Q(pk__in=Probe.objects.filter(contract__isnull=False).values("contract")) | Q(pk__in=paid),
+        market__phase=Market.Phase.SETTLED,
+    )
+    for contract in probed.exclude(pk__in=late).select_related("grade__model_card").order_by("pk"):
+        assert contract.window is not None
+        lots = list(contract.lots.values_list("quantity_tokens", "seller_price_nano"))
+        price = round_half_up(sum(tokens * price for tokens, price in lots), sum(tokens for tokens, _ in lots))
+        one = work(contract.grade.model_card.standard_card(), MOST_PROMPT_TOKENS, 0, ANSWER_TOKENS).total_micro_st
+        taken = sum(
+            used.work_micro_st
+            for used in recount([-contract.pk], provider_meters({contract.provider_id}), contract.window)
+        )
+        owed = max(0, min(taken, one * Probe.objects.filter(contract=contract).count()))
+        amount = work_cost_micro(work_micro_st=owed, price_nano=price)
+        expected, found = (owed, amount, amount, amount), paid.get(contract.pk, (0, 0, 0, 0))
+        if found != expected:
+            yield Finding(
+                "probes-are-paid", f"contract {contract.pk}",
+                f"{owed} micro-ST, {format_yuan(amount)} paid, charged and moved",
+                f"{found[0]} micro-ST, {', '.join(format_yuan(micro) for micro in found[1:])}",
+            )  # fmt: skip
+
+
 CHECKS: list[Check] = [
+    ("probes are paid", probes_are_paid),
     ("undelivered is reported", undelivered_is_reported),
     ("penalties are shares", penalties_follow_from_what_is_undelivered),
     ("penalties are paid", penalties_are_paid),

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Sum
 
 from exchange.models import ContractDeployment, Market
 from identity.access import Actor
@@ -18,6 +18,7 @@ from metering_ingest.models import (
     ServiceMinute,
     ServiceReview,
     ServiceWarning,
+    UsageRollup,
 )
 from providers.models import Deployment, Grade
 
@@ -114,6 +115,19 @@ def work_micro_st(contract_id: int, deployment_id: int, hour: datetime) -> int:
             [contract_id, deployment_id, hour],
         )
         return max(0, int(cursor.fetchone()[0]))
+
+
+def probed_micro_st(deployment_id: int, now: datetime) -> dict[int, int]:
+    """Return what the exchange's own requests have taken of a deployment in windows that are open, by contract."""
+    serves = ContractDeployment.objects.filter(
+        deployment=deployment_id, contract__window_start__lte=now, contract__window_end__gt=now
+    )
+    rows = UsageRollup.objects.filter(
+        contract_id__in=[-contract for contract in serves.values_list("contract_id", flat=True)],
+        deployment_id=deployment_id,
+    )
+    sums = rows.values("contract_id").annotate(work=Sum("work_micro_st")).order_by("contract_id")
+    return {-row["contract_id"]: row["work"] for row in sums}
 
 
 def markets_to_review(now: datetime, *, after_thousandths: int) -> list[int]:

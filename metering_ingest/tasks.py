@@ -194,6 +194,8 @@ def probe(deployment_id: int) -> bool:
         return False
     asked = durable(lambda: probes.prepare(deployment_id=deployment_id, now=now))
     answer = probes.ask(asked)
+    if answer is None:
+        return False
     durable(lambda: probes.record(asked=asked, answer=answer, now=now))
     return answer.ok
 

@@ -225,12 +225,12 @@ class _Query:
             SELECT {selected} coalesce(sum(u.quantity), 0), round(coalesce(sum(u.work), 0)),
                 coalesce(sum(u.events), 0),
                 round(coalesce(sum(CASE
-                    WHEN u.contract_id = 0 THEN 0
+                    WHEN u.contract_id <= 0 THEN 0
                     WHEN s.contract_id IS NOT NULL THEN coalesce(
                         u.work * CASE WHEN u.buys THEN s.buyer ELSE s.seller END / nullif(s.work_micro_st, 0), 0)
                     ELSE u.work * coalesce(CASE WHEN u.kind = 'list' THEN t.price_nano
                         WHEN u.buys THEN l.buyer ELSE l.seller END, 0) / 1000000000 END), 0)),
-                coalesce(bool_or(u.contract_id <> 0 AND s.contract_id IS NULL), false), {hours}
+                coalesce(bool_or(u.contract_id > 0 AND s.contract_id IS NULL), false), {hours}
             FROM used u
             LEFT JOIN settled s ON s.contract_id = u.contract_id AND s.period_start = u.period
             LEFT JOIN lots l ON l.contract_id = u.contract_id

@@ -191,7 +191,7 @@ class Presenter:
             about.append(self.say("late" if labels.get("late") else "penalty", share=share))
         if line.kind == "replacement":
             about.append(self.say("replacement", contract=str(labels.get("replaced_by"))))
-        if line.kind in ("compensation", "from_bond", "from_default"):
+        if line.kind in ("compensation", "from_bond", "from_default", "probe"):
             about.append(self.say(line.kind))
         return [span(line.occurred_start, line.occurred_end), *(text for text in about if text)]
 

@@ -33,6 +33,7 @@ class ChargeKind(StrEnum):
     REPLACEMENT = "replacement"  # what another provider's tokens cost more than the contract's
     FROM_BOND = "from_bond"      # what of these the provider's bond bore
     FROM_DEFAULT = "from_default"  # what the operator's default account bore
+    PROBE = "probe"              # the exchange's own requests, at the contract's price: the default account pays them
 
     @property
     def is_taxed(self) -> bool:
@@ -54,10 +55,10 @@ class ChargeKind(StrEnum):
 
 TAXED = frozenset({
     ChargeKind.USED, ChargeKind.UNUSED, ChargeKind.UNDELIVERED, ChargeKind.OVERAGE, ChargeKind.LIST,
-    ChargeKind.DISPUTED, ChargeKind.ALLOWANCE})
+    ChargeKind.DISPUTED, ChargeKind.ALLOWANCE, ChargeKind.PROBE})
 EXACT = frozenset({ChargeKind.USED, ChargeKind.OVERAGE})
 PROVIDER_ONLY = frozenset({
-    ChargeKind.COMPENSATION, ChargeKind.REPLACEMENT, ChargeKind.FROM_BOND, ChargeKind.FROM_DEFAULT})
+    ChargeKind.COMPENSATION, ChargeKind.REPLACEMENT, ChargeKind.FROM_BOND, ChargeKind.FROM_DEFAULT, ChargeKind.PROBE})
 
 
 class ChargeInput(NamedTuple):

@@ -15,11 +15,9 @@ from django.db import connection
 from core.signing import as_jwk, new_key, readable
 from core.transactions import assert_in_transaction
 from exchange.models import ContractDeployment, DeliveryContract, SigningKey
-from providers.models import Deployment
 
 ISSUER = "ciyuan"
 KEY_LOCK = 0x63697975  # an advisory lock: one key is made, however many ask first
-PROBE_LASTS = timedelta(minutes=2)
 PUBLISHED_AFTER_RETIREMENT = timedelta(days=60)
 
 
@@ -35,7 +33,8 @@ def access_token(*, contract: DeliveryContract, served: ContractDeployment, now:
     Return a token for one contract at one deployment, good from its window's start to its end.
 
     Claims: `iss` ciyuan, `sub` the contract's id, `aud` the deployment's id, `model`, `buyer`, `st_per_minute`,
-    `quantity`, and the window as `nbf` and `exp`.
+    `quantity`, and the window as `nbf` and `exp`. Whoever asks and whenever, it is the same text while the signing key
+    is: what the exchange itself asks with is what the buyer asks with.
     """
     assert_in_transaction()
     assert contract.window_start is not None and contract.window_end is not None
@@ -50,29 +49,7 @@ def access_token(*, contract: DeliveryContract, served: ContractDeployment, now:
         "st_per_minute": contract.rate_tokens_per_minute,
         "nbf": int(contract.window_start.timestamp()),
         "exp": int(contract.window_end.timestamp()),
-        "iat": int(now.timestamp()),
-    }
-    return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": key.kid})
-
-
-def probe_token(*, deployment: Deployment, now: datetime) -> str:
-    """
-    Return a token for one of the exchange's own requests to a deployment: contract 0, for some minutes, and so little
-    that a stolen one is worth nothing.
-    """
-    assert_in_transaction()
-    key, private = _signing_key(now)
-    claims: dict[str, Any] = {
-        "iss": ISSUER,
-        "sub": "0",
-        "aud": f"deployment:{deployment.pk}",
-        "model": deployment.grade.model_card.slug,
-        "buyer": 0,
-        "quantity": 10_000,
-        "st_per_minute": 10_000,
-        "nbf": int((now - PROBE_LASTS).timestamp()),
-        "exp": int((now + PROBE_LASTS).timestamp()),
-        "iat": int(now.timestamp()),
+        "iat": int(contract.created_at.timestamp()),
     }
     return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": key.kid})
 

@@ -21,6 +21,7 @@ from core import clock
 from core.errors import Forbidden
 from core.periods import shanghai_date, shanghai_day
 from exchange.models import DeliveryContract, Market
+from metering_ingest import probe_attempts
 from metering_ingest.domain.event_key import milliseconds, moment_of
 from metering_ingest.domain.pipeline import HOUR_MS, STANDING, UNNAMED, Ints, MeterFacts, Route, Routes
 from metering_ingest.models import Meter, SubjectAlias
@@ -137,6 +138,11 @@ class RouteBook:
                     _routes[(meter_id, *pair)] = (tick, now, routes)
             found |= loaded
         return found
+
+    def is_probe(self, attempt_id: str, /) -> bool:
+        return self.access.role == Meter.Role.PROVIDER and probe_attempts.is_ours(
+            attempt_id, deployment_id=self.access.facts.deployment_id
+        )
 
     def _known_standing(self, subjects: set[str]) -> dict[str, int]:
         """Return the standing contracts that there are, of many subjects at once."""

@@ -44,6 +44,7 @@ from identity.models import Organization
 from metering_ingest import queries
 from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.losses import Loss, bear
+from metering_ingest.actions.probe_payments import pay_probes
 from metering_ingest.actions.reconciliation import Adjustment, adjustments, reconcile
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
 from metering_ingest.domain.settlement import (
@@ -123,6 +124,7 @@ def settle_market(*, market_id: int, now: datetime) -> int:
     providers = {contract.provider_id for contract in contracts}
     lock_scores(providers)
     pushed = _settle(due, now=now)
+    pay_probes(contracts, period, scope=market.scope, labels={one.contract.pk: one.labels for one in due}, now=now)
     if market.phase != Market.Phase.SETTLED:
         return_bonds(market, providers, now=now)
         mark_settled(market_id=market.pk, now=now)

@@ -303,8 +303,11 @@ def add_to_tag_rollup(connection: Connection, meter_id: int, rows: TagRollup) ->
 
 
 def mark_late(connection: Connection, late: Iterable[tuple[int, int]], now: datetime) -> None:
-    """Have these contracts and hours settled again. A mark stays locked until commit: a settlement waits for it."""
-    pairs = sorted(late)
+    """
+    Have these contracts and hours settled again; the exchange's own requests, below zero, with the contract that they
+    were on. A mark stays locked until commit: a settlement waits for it.
+    """
+    pairs = sorted({(abs(contract), hour) for contract, hour in late})
     if pairs:
         connection.execute(_MARK_LATE, [now, [pair[0] for pair in pairs], [pair[1] for pair in pairs]])
 

@@ -48,8 +48,16 @@ class ReportIn(serializers.Serializer[Any]):
     minutes = MinuteIn(many=True)
 
 
+class ProbedOut(serializers.Serializer[Any]):
+    contract = serializers.IntegerField()
+    work_micro_st = serializers.IntegerField(help_text="In all so far, in micro-standard-tokens.")
+
+
 class ReportOut(serializers.Serializer[Any]):
     new = serializers.IntegerField(help_text="Minutes that were not known yet.")
+    probed = ProbedOut(
+        many=True, help_text="To a guard: what the exchange's own requests took, which is no part of the quantities."
+    )
 
 
 class MinuteOut(serializers.Serializer[Any]):
@@ -176,7 +184,8 @@ class Reports(ApiView):
         signature = given_signature(given) if given else None
         meter = Meter.objects.get(pk=access.facts.meter_id)
         new = durable(lambda: record_report(meter=meter, body=body, signature=signature, now=self.now))
-        return Response({"new": new})
+        probed = queries.probed_micro_st(meter.deployment_id, self.now) if meter.role == Meter.Role.PROVIDER else {}  # type: ignore[arg-type]
+        return Response({"new": new, "probed": [{"contract": c, "work_micro_st": n} for c, n in probed.items()]})
 
 
 class Minutes(ApiView):

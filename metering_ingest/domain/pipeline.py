@@ -76,6 +76,9 @@ class RouteBook(Protocol):
     def standing(self, subject: str, /) -> int:
         """Return the contract of a subject's usage outside any market."""
 
+    def is_probe(self, attempt_id: str, /) -> bool:
+        """Whether the exchange itself made the attempt: its usage is nobody's, under minus the contract's id."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeterFacts:
@@ -166,6 +169,7 @@ def prepare(
     batch.take_rare_apart()
     batch.place_in_time(now_ms, times_ms)
     batch.name_contracts(route_book)
+    batch.set_probes_apart(route_book)
     return batch.in_key_order(meter)
 
 
@@ -201,6 +205,7 @@ class _Batch:
         self.details: list[bytes | None] = [None] * n
         self.extras: dict[int, dict[str, int]] = {}
         self.tags: dict[int, dict[str, str]] = {}
+        self.attempts: dict[int, str] = {}
         self.settles_ms: dict[tuple[int, int], int] = {}
 
     def reject(self, row: int, code: str, detail: str, field_: str | None) -> None:
@@ -248,6 +253,8 @@ class _Batch:
             self.details[row] = _details(d, self.extras.get(row))
             if d.tags:
                 self.tags[row] = d.tags
+            if d.attempt_id:
+                self.attempts[row] = d.attempt_id
             if d.input_bytes or d.output_bytes:
                 sizes = {"input_bytes": d.input_bytes or 0, "output_bytes": d.output_bytes or 0}
                 self.extras[row] = self.extras.get(row, {}) | {name: size for name, size in sizes.items() if size}
@@ -300,6 +307,12 @@ class _Batch:
                 self.reject(row, PENDING_CODE, detail, "time")
                 continue
             self.contract[row] = self._contract(book, pair, route)
+
+    def set_probes_apart(self, book: RouteBook) -> None:
+        """The exchange's own requests look like their contract's to all that serve and meter them; here they part."""
+        for row, attempt in self.attempts.items():
+            if self.contract[row] > 0 and book.is_probe(attempt):
+                self.contract[row] = -self.contract[row]
 
     def _whole_hours(self, book: RouteBook, found: Mapping[tuple[str, int], Routes]) -> dict[tuple[str, int], int]:
         """Return the contract of each subject and hour that belong to one contract as a whole."""

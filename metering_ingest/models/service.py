@@ -66,6 +66,9 @@ class Probe(models.Model):
     """A request of the exchange's own to a deployment, and how it was answered."""
 
     deployment = models.ForeignKey(Deployment, models.PROTECT, related_name="+")
+    contract = models.ForeignKey(
+        DeliveryContract, models.PROTECT, null=True, related_name="+", help_text="Whose access token it bore."
+    )
     at = models.DateTimeField()
     ok = models.BooleanField()
     reason = models.CharField(max_length=60, blank=True, help_text="Why it failed.")
@@ -83,6 +86,32 @@ class Probe(models.Model):
 
     def __str__(self) -> str:
         return f"{self.deployment_id} at {self.at}"
+
+
+class ProbePayment(models.Model):
+    """
+    What the default account has paid a contract's provider for the exchange's own requests, the whole at each revision.
+
+    `work_micro_st` is at most what so many requests can have taken; `price_nano` the mean of what the provider sold at.
+    """
+
+    contract = models.ForeignKey(DeliveryContract, models.PROTECT, related_name="+")
+    revision = models.PositiveIntegerField()
+    work_micro_st = models.BigIntegerField()
+    price_nano = models.BigIntegerField()
+    amount_micro = models.BigIntegerField()
+    paid_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["contract", "revision"], name="probe_payment_once"),
+            models.CheckConstraint(
+                name="probe_payment_not_negative", condition=Q(work_micro_st__gte=0, amount_micro__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"contract {self.contract_id} revision {self.revision}"
 
 
 class ServiceReview(models.Model):

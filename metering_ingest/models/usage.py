@@ -15,7 +15,8 @@ class UsageEvent(models.Model):
     One request as its meter reported it, normalised. Partitioned by the day in the first 48 bits of `event_key`.
 
     Token columns are the disjoint classes input.text, input.text.cache_read, output.text and output.reasoning; other
-    classes stand in `details`. `contract_id` is 0 where the usage belongs to no contract.
+    classes stand in `details`. `contract_id` is 0 where the usage belongs to no contract, and minus a contract's
+    id where the request was the exchange's own, sent as the contract's buyer sends them.
     """
 
     pk = models.CompositePrimaryKey("event_key", "meter_id")

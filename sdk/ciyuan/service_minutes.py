@@ -67,10 +67,14 @@ class ServiceMinutes:
     """
     :param path: where minutes wait that were not sent. :param deployment: whose guard this is: then every minute of
         its running is reported, whether or not somebody called.
+    :param on_answer: told what the exchange answers to a report.
     """
 
-    def __init__(self, path: Path, *, deployment: int | None = None, signer: Signer | None = None) -> None:
-        self._path, self._deployment, self._signer = path, deployment, signer
+    def __init__(
+        self, path: Path, *, deployment: int | None = None, signer: Signer | None = None,
+        on_answer: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._path, self._deployment, self._signer, self._on_answer = path, deployment, signer, on_answer
         self.name = uuid4().hex  # of this process: counts of several are added up
         self._counts: dict[tuple[int, int | None, int], _Count] = {}
         self._minute: int | None = None
@@ -133,7 +137,7 @@ class ServiceMinutes:
             some = [row for row in self.waiting[:MOST_AT_ONCE] if row["run"] == run]
             minutes = [{name: value for name, value in row.items() if name != "run"} for row in some]
             try:
-                await sender.send(report_call(run, minutes, self._signer))
+                answer = await sender.send(report_call(run, minutes, self._signer))
             except CiyuanError as error:
                 if error.status in (400, 403, 404, 413):
                     self._done(len(some))
@@ -141,6 +145,7 @@ class ServiceMinutes:
                     self._retry_at = now + RETRY_SECONDS
                 raise
             self._done(len(some))
+            self._on_answer(getattr(answer, "raw", None) or {})
 
     async def run(self, sender: Sends, now: Callable[[], float], *, every: float = 1.0) -> None:
         """Send each minute when it is over, until cancelled."""

@@ -4,13 +4,16 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
 import openai
 import pytest
 
-from tests.guard.given import ASK, CONTRACT, PROMPT, QUICK, given_guard, work_of
+from metering_ingest.actions.probes import Asked, Door, ask
+from tests.guard.given import ASK, CONTRACT, DEPLOYMENT, MODEL, PROMPT, QUICK, given_guard, work_of
 
 
 async def test_whole_answers_and_streams_are_the_engines_and_are_metered_alike(tmp_path):
@@ -257,14 +260,48 @@ async def test_a_thousand_idle_streams_leave_room_for_the_next(tmp_path):
         assert all(event["data"]["output_tokens"] >= 1 for event in events)
 
 
-async def test_the_exchanges_own_requests_are_served_and_not_metered(tmp_path):
-    async with given_guard(tmp_path) as world, world.client(world.exchange.token(sub="0", buyer=0)) as probe:
-        assert (await probe.chat.completions.create(**ASK)).usage.completion_tokens == 12
-        async with world.client() as client:
-            await client.chat.completions.create(**ASK)
+async def test_the_exchanges_own_requests_are_served_and_metered_like_any(tmp_path):
+    async with given_guard(tmp_path) as world:
+        used_up, token = world.exchange.token(sub="43", quantity=0), world.exchange.token()
+        doors = (Door(43, used_up, "a" * 32), Door(41, token, "b" * 32))
+        asked = Asked(DEPLOYMENT, f"{world.guard.url}/v1", doors, MODEL, 0)
+        answer = await asyncio.to_thread(ask, asked)
+        assert (answer.ok, answer.contract_id, answer.output_tokens) == (True, 41, 12) and answer.text
         [event] = await world.events(1)
-        assert event["subject"] == "contract:41"
-        assert {key[1] for key in world.proxy.minutes._counts} == {41}
+        assert (event["subject"], event["data"]["attempt_id"], event["data"]["output_tokens"]) == (
+            "contract:41", "b" * 32, 12,
+        )  # fmt: skip
+        assert await asyncio.to_thread(ask, replace(asked, doors=doors[:1])) is None, "used up: that says nothing"
+        world.engine.change(fault="500")
+        failed = await asyncio.to_thread(ask, asked)
+        assert (failed.ok, failed.reason, failed.contract_id) == (False, "status 500", 41)
+        seen = world.proxy.minutes._counts.values()
+        assert [sum(getattr(one, name) for one in seen) for name in ("served", "failed", "limited")] == [1, 1, 3]
+
+
+async def test_what_the_exchange_took_is_given_back(tmp_path):
+    now = [time.time()]
+    async with given_guard(tmp_path, now=lambda: now[0]) as world, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(world.client(world.exchange.token(quantity=1)))
+        while True:
+            try:
+                await client.chat.completions.create(**ASK)
+            except openai.RateLimitError as refused:
+                assert refused.code == "quantity_used_up"
+                break
+        used = world.proxy.allowances.used_micro_st(41)
+        assert used >= 10**6
+        said = {"new": 1, "probed": [{"contract": 41, "work_micro_st": used - 10**6 + 1},
+                                     {"contract": 42, "work_micro_st": 5}]}  # fmt: skip
+        world.exchange.routes["POST", "/v1/service/reports"] = (200, said)
+        now[0] += 61
+        for _ in range(300):
+            if world.proxy.allowances._by_contract[41].probed:
+                break
+            await asyncio.sleep(0.02)
+        await client.chat.completions.create(**ASK)
+        with pytest.raises(openai.RateLimitError):
+            await client.chat.completions.create(**ASK)
 
 
 async def test_minutes_of_service_reach_the_exchange_and_wait_while_it_is_away(tmp_path):

@@ -118,10 +118,10 @@ class Story:
         up = [n for n in range(-1, 60) if not 30 <= n < 35]
         rows = [self.minute(n, contract=False) for n in up]
         rows += [self.minute(n, served=5, failed=5 if n < 10 else 0) for n in up if n >= 0]
-        assert self.report(self.guard, rows).json() == {"new": len(rows)}
+        assert self.report(self.guard, rows).json() == {"new": len(rows), "probed": []}
         rows = [self.minute(n, served=1, failed=int(n < 13 or 30 <= n < 35)) for n in range(60)]
         rows[40] = self.minute(40, limited=50)
-        assert self.report(self.gateway, rows).json() == {"new": 60}
+        assert self.report(self.gateway, rows).json() == {"new": 60, "probed": []}
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def story(db):
 @pytest.mark.django_db
 def test_undelivered_minutes_are_found_claimed_and_settled(story, monkeypatch):
     story.reported()
-    assert story.report(story.gateway, [story.minute(3, failed=99)]).json() == {"new": 0}, "what is said stays said"
+    assert story.report(story.gateway, [story.minute(3, failed=99)]).json()["new"] == 0, "what is said stays said"
     assert ServiceMinute.objects.filter(meter__role="buyer").count() == 60
     after = story.market.window_end + timedelta(seconds=501)
     monkeypatch.setattr(clock, "now", lambda: after)
@@ -221,7 +221,7 @@ def test_probes_are_sent_kept_and_compared(story, monkeypatch):
     smaller = probes.Answer(True, "", 5, 5, 5, "something else altogether")
     assert probes.record(asked=asked, answer=smaller, now=clock.now()).alike_thousandths < probes.ALIKE_THOUSANDTHS
     assert service_queries.deployments_to_probe(clock.now()) == [], "every five minutes"
-    unreachable = probes.ask(probes.Asked(1, "http://127.0.0.1:9/v1", "t", "m", 0))
+    unreachable = probes.ask(probes.Asked(1, "http://127.0.0.1:9/v1", (probes.Door(1, "t", "a"),), "m", 0))
     assert (unreachable.ok, unreachable.reason) == (False, "unreachable")
     assert [row["ok"] for row in story.buys.get("/v1/service/probes").json()["items"]] == [True, True]
 

@@ -38,11 +38,6 @@ class Claims:
     ends_at: int
 
     @property
-    def of_the_exchange(self) -> bool:
-        """Whether it is the exchange's own probe: served, and not metered."""
-        return self.contract == 0
-
-    @property
     def subject(self) -> str:
         return f"contract:{self.contract}"
 

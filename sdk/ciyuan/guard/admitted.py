@@ -84,8 +84,6 @@ class Admitted:
     def _count(self, state: int, counts: Counts) -> None:
         """Tell what became of it as evidence of how the contract was served."""
         guard, contract = self._guard, self.claims.contract
-        if self.claims.of_the_exchange:
-            return
         if state == j.ENGINE_FAILED:
             guard.minutes.failed(contract, guard.settings.deployment, guard.now())
             return

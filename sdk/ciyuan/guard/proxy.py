@@ -188,8 +188,6 @@ class Proxy:
 
     def _seen(self, claims: Claims, status: int, *, limited: bool) -> None:
         """A refusal as evidence: beyond rate or quantity nobody failed, with 5xx or a busy engine the provider did."""
-        if claims.of_the_exchange:
-            return
         if limited:
             self.minutes.limited(claims.contract, self.settings.deployment, self.now())
         elif status >= 500 or status == 429:

@@ -20,13 +20,14 @@ class Allowance:
     Work is known when it is done, so a request begins while anything is left and takes what it turns out to be.
     """
 
-    __slots__ = ("ends_at", "filled_at", "level", "used")
+    __slots__ = ("ends_at", "filled_at", "level", "probed", "used")
 
     def __init__(self, claims: Claims, now: float, used: int = 0) -> None:
         self.ends_at = claims.ends_at
         self.level = float(claims.st_per_minute * MICRO)
         self.filled_at = now
         self.used = used
+        self.probed = 0
 
     def fill(self, st_per_minute: int, now: float) -> None:
         per_second = st_per_minute * MICRO / SECONDS_PER_MINUTE
@@ -54,7 +55,7 @@ class Allowances:
         """
         mine = self._of(claims, now)
         mine.fill(claims.st_per_minute, now)
-        if not self._beyond and mine.used >= claims.quantity * MICRO:
+        if not self._beyond and mine.used - mine.probed >= claims.quantity * MICRO:
             raise Refusal(
                 429, "quantity_used_up",
                 f"The {claims.quantity:,} standard tokens of contract {claims.contract} here are used up.",
@@ -75,6 +76,11 @@ class Allowances:
         mine = self._of(claims, now)
         mine.level -= micro_st
         mine.used += micro_st
+
+    def give_back(self, contract: int, micro_st: int) -> None:
+        """So much in all of what was done on a contract was the exchange's own asking: no part of its quantity."""
+        if (mine := self._by_contract.get(contract)) is not None:
+            mine.probed = min(micro_st, mine.used)
 
     def used_micro_st(self, contract: int) -> int:
         mine = self._by_contract.get(contract)

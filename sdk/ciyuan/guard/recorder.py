@@ -18,8 +18,6 @@ from ciyuan.meter import Meter
 from ciyuan.spool import SpoolError
 
 RETRY_SECONDS = 1.0
-#: The exchange's own requests have no contract: nobody is billed for them.
-PROBE_SUBJECT = "contract:0"
 log = logging.getLogger("ciyuan.guard")
 
 
@@ -73,9 +71,7 @@ class Recorder:
 
     def _keep(self, slots: Iterable[Slot]) -> int:
         slots = list(slots)
-        events = [
-            event for slot in slots if (event := event_of(slot)) is not None and event["subject"] != PROBE_SUBJECT
-        ]
+        events = [event for slot in slots if (event := event_of(slot)) is not None]
         self._meter.add_many([_with_time(event) for event in events])
         for slot in slots:
             slot.free()

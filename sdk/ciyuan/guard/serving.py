@@ -114,12 +114,15 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
     recorder = Recorder(journal, meter, figures.metered)
     if recovered := recorder.recover():
         log.warning("%d requests of a guard that was killed are metered to where they were", recovered)
-    minutes = ServiceMinutes(folder / "minutes.json", deployment=settings.deployment, signer=signer)
+    allowances = Allowances(folder / "used.json", beyond_quantity=settings.beyond_quantity)
+    minutes = ServiceMinutes(
+        folder / "minutes.json", deployment=settings.deployment, signer=signer,
+        on_answer=partial(_give_back, allowances),
+    )  # fmt: skip
     reports = AsyncTransport(settings.meter_key, settings.url, timeout=5.0, retry=Retry(attempts=1))
     proxy = Proxy(
         settings, terms=terms, keys=keys, engine=engine, journal=journal, recorder=recorder, figures=figures,
-        minutes=minutes, now=now, count=count,
-        allowances=Allowances(folder / "used.json", beyond_quantity=settings.beyond_quantity),
+        minutes=minutes, now=now, count=count, allowances=allowances,
     )  # fmt: skip
     guard = RunningGuard(proxy, meter, folder / "refusals.ndjson")
     await guard.tick()
@@ -154,6 +157,12 @@ async def serving(settings: GuardSettings, *, now: Callable[[], float] = time.ti
         await transport.close()
         await asyncio.to_thread(meter.close)
         journal.close()
+
+
+def _give_back(allowances: Allowances, answer: dict[str, Any]) -> None:
+    """What of the buyers' contracts the exchange's own requests have taken, as it says afterwards."""
+    for row in answer.get("probed") or ():
+        allowances.give_back(int(row["contract"]), int(row["work_micro_st"]))
 
 
 async def _ticking(guard: RunningGuard) -> None:
