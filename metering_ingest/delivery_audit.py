@@ -1,5 +1,6 @@
 """What must always hold of non-delivery: what is settled is what was reported, penalties follow from it, bonds end."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,8 +157,65 @@ def probes_are_paid() -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def late_hours_are_cheaper() -> Iterator[Finding]:
+    """
+    The late lines of a contract's last settlement are what its upheld findings say: their work, as far as it was used
+    out of the lots and from the lot that is cheapest for the buyer on, at the grade's share of that lot's price; a
+    finding's work is the sum of its hours, and in each of these two sides show it.
+    """
+    for pk, contract, hours, total in _rows("""
+        SELECT id, contract_id, late_hours, late_work_micro_st FROM metering_ingest_servicefinding
+        WHERE late_work_micro_st > 0 OR late_hours <> '[]' ORDER BY id
+    """):
+        hours = hours if isinstance(hours, list) else json.loads(hours)
+        shown = sum(
+            hour["work_micro_st"] for hour in hours
+            if sum(hour[side] is True for side in ("gateway", "guard", "probe")) >= 2
+        )  # fmt: skip
+        if shown != total:
+            yield Finding(
+                "late-hours-are-cheaper", f"finding {pk} on contract {contract}", f"{shown} micro-ST",
+                f"{total} micro-ST",
+            )  # fmt: skip
+    waiting = set(LateUsage.objects.values_list("contract_id", flat=True))
+    for contract, revision, lines, work_micro_st, share in _rows("""
+        WITH upheld AS (
+            SELECT f.contract_id, sum(f.late_work_micro_st)::bigint AS work FROM metering_ingest_servicefinding f
+            JOIN metering_ingest_findingruling r ON r.finding_id = f.id AND r.verdict = 'upheld' GROUP BY 1
+        ), latest AS (
+            SELECT DISTINCT ON (contract_id, period_start) contract_id, revision, lines
+            FROM metering_ingest_contractsettlement ORDER BY contract_id, period_start, revision DESC
+        )
+        SELECT l.contract_id, l.revision, l.lines, coalesce(u.work, 0), coalesce(g.late_reduction_thousandths, 0)
+        FROM latest l JOIN exchange_deliverycontract c ON c.id = l.contract_id AND c.kind = 'spot'
+        JOIN providers_grade g ON g.id = c.grade_id LEFT JOIN upheld u ON u.contract_id = l.contract_id
+        WHERE coalesce(u.work, 0) > 0 OR l.lines @> '[{"kind": "late"}]' ORDER BY 1
+    """):
+        if contract in waiting:
+            continue
+        lines = lines if isinstance(lines, list) else json.loads(lines)
+        used: dict[tuple[int, int, int], int] = {}
+        for line in lines:
+            if line["kind"] == "used":
+                lot = line["buyer_price_nano"], line["seller_price_nano"], line["lot_number"]
+                used[lot] = used.get(lot, 0) + line["quantity_micro_st"]
+        expected, left = {}, int(work_micro_st)
+        for (price, _, number), quantity in sorted(used.items()):
+            part = min(left, quantity)
+            left -= part
+            if amount := round_half_up(part * price * share, 10**12):
+                expected[number] = (part, -amount)
+        found = {
+            line["lot_number"]: (line["quantity_micro_st"], line["buyer_amount_micro"])
+            for line in lines if line["kind"] == "late"
+        }  # fmt: skip
+        if found != expected:
+            yield Finding("late-hours-are-cheaper", f"contract {contract} r{revision}", str(expected), str(found))
+
+
 CHECKS: list[Check] = [
     ("probes are paid", probes_are_paid),
+    ("late hours are cheaper", late_hours_are_cheaper),
     ("undelivered is reported", undelivered_is_reported),
     ("penalties are shares", penalties_follow_from_what_is_undelivered),
     ("penalties are paid", penalties_are_paid),

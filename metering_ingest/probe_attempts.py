@@ -28,7 +28,7 @@ def is_ours(attempt_id: str, *, deployment_id: int) -> bool:
         chance = bytes.fromhex(attempt_id[: 2 * HALF_BYTES])
     except ValueError:
         return False
-    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    keys = map(str, (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
     return any(secrets.compare_digest(_name(chance, deployment_id, key).encode(), attempt_id.encode()) for key in keys)
 
 

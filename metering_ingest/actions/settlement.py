@@ -455,9 +455,15 @@ def _loss(one: _Due, before: Settlement | None, after: Settlement, row: Contract
 
 
 def _undelivered_tokens(result: Settlement, missing: Sequence[ShortfallFacts]) -> int:
-    """Return what the provider did not make available: what was settled as undelivered, and what others replaced."""
+    """
+    Return what the provider did not make available: what was settled as undelivered, what others replaced, and of what
+    came in late hours the share by which it is cheaper.
+    """
     work = sum(line.quantity_micro_st for line in result.lines if line.kind == LineKind.UNDELIVERED)
-    return -(-work // MICRO_PER_TOKEN) + sum(s.replaced_tokens for s in missing)
+    late = sum(
+        line.quantity_micro_st * line.penalty_thousandths for line in result.lines if line.kind == LineKind.LATE
+    )
+    return -(-(work * 1_000 + late) // (MICRO_PER_TOKEN * 1_000)) + sum(s.replaced_tokens for s in missing)
 
 
 def _score(due: Sequence[_Due], undelivered: dict[int, int], *, now: datetime) -> None:

@@ -157,8 +157,9 @@ class ListPrice(models.Model):
 
 class DeliveryRecord(models.Model):
     """
-    How one provider delivered in one scope (a market), as a settlement found it. Insert-only: a later one is the next
-    revision, and says the whole again.
+    How one provider delivered in one scope (a market), as a settlement found it: what was not made available, and of
+    what came late the share of its price that went back. Insert-only: a later one is the next revision, and says the
+    whole again.
     """
 
     provider = models.ForeignKey(Organization, models.PROTECT, related_name="delivery_records")

@@ -501,6 +501,35 @@ class Claim(Record):
     ruled_at: datetime | None
 
 
+class ServiceMinute(Record):
+    """What a gateway or guard (`side`) saw of a contract in a minute; times are its 95th percentiles."""
+
+    minute: datetime
+    side: str
+    contract: int
+    deployment: int
+    served: int
+    failed: int
+    limited: int
+    first_token_ms: int | None
+    token_ms: int | None
+    late: int
+    signed: bool
+
+
+class Probe(Record):
+    """One of the exchange's own requests; `reason` says why it failed."""
+
+    deployment: int
+    at: datetime
+    ok: bool
+    reason: str
+    first_token_ms: int | None
+    token_ms: int | None
+    output_tokens: int
+    alike_thousandths: int | None
+
+
 class ServiceFinding(Record):
     """What the evidence showed of a contract at a deployment: `state` is open, disputed, upheld or rejected."""
 

@@ -1,7 +1,8 @@
-"""Discrepancies, budgets, authorizations and usage by the SDK and the command line, against the real application."""
+"""Discrepancies, evidence of service, budgets and usage by the SDK and the command line, against the application."""
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +12,12 @@ from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
 from core import clock
+from metering_ingest import tasks
+from metering_ingest.models import Probe
 from tests.given import NOW, Api, given_api, given_organization
 from tests.metering.given import given_meter, given_meter_key
 from tests.metering.test_reconciliation import Metered, scrape
+from tests.metering.test_service import Story
 from tests.metering.test_settlement import mine
 from tests.sdk.in_process import client_of, commands
 
@@ -100,3 +104,31 @@ def test_an_engines_counters_and_usage_as_files(ciyuan: Any, tmp_path: Any, monk
     assert file.read_bytes()[:4] == b"PAR1"
     code, out, err = ciyuan(exchange, "usage", "--group-by", "model")
     assert code == 0 and "~" in out and "estimate" in err
+
+
+@pytest.mark.django_db
+def test_what_the_evidence_shows_and_an_objection(ciyuan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story()
+    story.reported()
+    for signal in (request_started, request_finished):  # the test client has connected it again
+        signal.disconnect(close_old_connections)
+    Probe.objects.create(deployment=story.deployment, at=story.start, ok=False, reason="timeout", prompt=0)
+    monkeypatch.setattr(clock, "now", lambda: story.market.window_end + timedelta(seconds=501))
+    assert tasks.review_service() == 1
+    buyer, provider, operator = (client_of(api) for api in (story.buys, story.sells, story.operator))
+    [row] = provider.service.findings(contract=story.contract.pk)
+    number = str(row.id)
+    code, out, _ = ciyuan(buyer, "service", "findings")
+    assert code == 0 and "15,000" in out and "open" in out
+    code, out, _ = ciyuan(provider, "service", "show", number)
+    assert code == 0 and out.count("failed: gateway yes, guard ") == 15
+    assert ciyuan(buyer, "service", "minutes", "--contract", str(story.contract.pk))[1].count("gateway") == 50
+    assert "timeout" in ciyuan(provider, "service", "probes", "--deployment", str(story.deployment.pk))[1]
+    code, out, _ = ciyuan(provider, "service", "object", number, "--note", "the buyer's network")
+    assert code == 0 and "disputed" in out
+    code, _, err = ciyuan(provider, "service", "object", number, "--note", "as I said")
+    assert code == 1 and "already" in err
+    assert "objects: the buyer's network" in ciyuan(buyer, "service", "show", number)[1]
+    assert ciyuan(buyer, "service", "rule", number, "upheld", "--note", "mine")[0] == 1
+    code, out, _ = ciyuan(operator, "service", "rule", number, "rejected", "--note", "their network", "--json")
+    assert code == 0 and json.loads(out)["state"] == "rejected"

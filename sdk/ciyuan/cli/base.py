@@ -209,6 +209,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         payments,
         quotes,
         safeguards,
+        service,
         taxes,
         token,
         trading,

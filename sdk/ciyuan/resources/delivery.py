@@ -94,14 +94,14 @@ class Service(Resource[Mode]):
     """How contracts are served: what three sides saw, what was found by it, and disputes about that."""
 
     @paged
-    def minutes(self, *, contract: int | None = None) -> Call[Page[r.Anything]]:
+    def minutes(self, *, contract: int | None = None) -> Call[Page[r.ServiceMinute]]:
         """What guards and gateways reported, the newest minute first."""
-        return read("/v1/service/minutes", page_of(r.Anything), contract=contract)
+        return read("/v1/service/minutes", page_of(r.ServiceMinute), contract=contract)
 
     @paged
-    def probes(self, *, deployment: int | None = None) -> Call[Page[r.Anything]]:
+    def probes(self, *, deployment: int | None = None) -> Call[Page[r.Probe]]:
         """The exchange's own requests."""
-        return read("/v1/service/probes", page_of(r.Anything), deployment=deployment)
+        return read("/v1/service/probes", page_of(r.Probe), deployment=deployment)
 
     @paged
     def findings(self, *, contract: int | None = None) -> Call[Page[r.ServiceFinding]]:
