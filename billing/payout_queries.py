@@ -1,6 +1,6 @@
 """Named reads of money that goes out, and of what waits for a person."""
 
-from django.db.models import Exists, OuterRef, QuerySet, Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from billing.domain.accounts import AccountKind
 from billing.domain.payouts import PayoutRules, Standing
@@ -21,6 +21,23 @@ from billing.models import (
 from billing.queries import OrganizationBalance, open_disputed_micro
 
 BookingState = BankLineBooking.State
+
+
+def supplier_invoices_of(statement: Invoice) -> "QuerySet[SupplierInvoice]":
+    """Return the tax invoices uploaded for a statement, the latest first, without their files: `has_file` says so."""
+    rows = SupplierInvoice.objects.filter(statement=statement).defer("document")
+    return rows.annotate(has_file=~Q(document=b"")).order_by("-pk")
+
+
+def payout_of(statement: Invoice) -> Payout | None:
+    """Return the payout that pays a statement, or has paid it; None where none does."""
+    return Payout.objects.filter(statements__statement=statement, statements__counts=True).first()
+
+
+def is_settled(statement: Invoice) -> bool:
+    """Whether every market that a statement has lines of is settled."""
+    lines = InvoiceLine.objects.filter(invoice=statement, scope__startswith="market:")
+    return not lines.exclude(scope__in=SettledScope.objects.values("scope")).exists()
 
 
 def payee_account(organization_id: int) -> BankAccount | None:

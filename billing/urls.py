@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path, register_converter
 
-from billing import finance_views, money_views, reconciliation_views, tax_urls, tax_views, views
+from billing import finance_views, money_views, reconciliation_views, supplier_views, tax_urls, tax_views, views
 from billing.api import (
     banking,
     charges,
@@ -94,6 +94,11 @@ urlpatterns = [
     path("statements/<int:document_id>", views.statement, name="statement"),
     path("statements/<int:document_id>.pdf", views.statement_file, {"suffix": "pdf"}, name="statement-pdf"),
     path("statements/<int:document_id>.csv", views.statement_file, {"suffix": "csv"}, name="statement-csv"),
+    path("statements/<int:document_id>/tax-invoice", supplier_views.upload, name="statement-tax-invoice"),
+    path(
+        "statements/<int:document_id>/tax-invoices/<int:supplier_invoice_id>", supplier_views.file,
+        name="statement-tax-file",
+    ),
     path("account", views.account, name="account"),
     path("top-up", money_views.top_up, name="top-up"),
     path("top-up/card", money_views.pay_by_card, name="top-up-card"),

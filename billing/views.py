@@ -1,44 +1,55 @@
 """Billing's pages: documents with their lines, and the account behind them."""
 
-from django.core.paginator import Paginator
+from collections.abc import Iterable
+from typing import Any
+
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import get_language
 from django.views.decorators.http import require_GET
 
-from billing import credit_queries, queries
+from billing import credit_queries, queries, supplier_forms
 from billing.documents import pdf, table
 from billing.documents.terms import Language
-from billing.models import Invoice
+from billing.ledger_words import ACCOUNTS, KINDS, STAGES
+from billing.models import Invoice, Transfer
+from billing.tables import TRANSFERS, documents_table
+from core.csv_files import csv_response
+from core.listing import Listing
 from identity.access import Actor
 from identity.pages import require_actor
 
-PER_PAGE = 50
 BUYER, PROVIDER = "buyer", "provider"
 
 
 def _documents(request: HttpRequest, actor: Actor, side: str) -> HttpResponse:
-    rows = queries.invoices_readable(actor.organizations_readable()).filter(side=side)
-    page = Paginator(rows.select_related("organization").order_by("-pk"), PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "billing/documents.html", {"page": page, "side": side})
+    listing = Listing(request, documents_table(side))
+    rows = queries.invoices_readable(actor.organizations_readable()).filter(side=side).select_related("organization")
+    if listing.wants_csv:
+        return listing.csv(rows)
+    context = {"page": listing.page(rows), "side": side, "listing": listing, "query": listing.query}
+    return render(request, "billing/documents.html", context)
 
 
-def _document(request: HttpRequest, actor: Actor, side: str, document_id: int) -> HttpResponse:
+def show_document(
+    request: HttpRequest, actor: Actor, side: str, document_id: int, *,
+    upload_form: supplier_forms.SupplierInvoiceForm | None = None, status: int = 200,
+) -> HttpResponse:  # fmt: skip
+    """Show one document with its lines; a settlement statement with its tax invoice and payout."""
     rows = queries.invoices_readable(actor.organizations_readable()).filter(side=side)
     document = rows.select_related("refers_to", "organization").filter(pk=document_id).first()
     if document is None:
         raise Http404
-    return render(
-        request,
-        "billing/document.html",
-        {
-            "document": document,
-            "side": side,
-            "lines": document.lines.order_by("number"),
-            "taxes": document.taxes.order_by("-section", "vat_thousandths"),
-            "notes": Invoice.objects.filter(refers_to=document).order_by("pk"),
-        },
-    )
+    context: dict[str, Any] = {
+        "document": document,
+        "side": side,
+        "lines": document.lines.order_by("number"),
+        "taxes": document.taxes.order_by("-section", "vat_thousandths"),
+        "notes": Invoice.objects.filter(refers_to=document).order_by("pk"),
+    }
+    if side == PROVIDER:
+        context |= supplier_forms.context(actor, document, upload_form)
+    return render(request, "billing/document.html", context, status=status)
 
 
 def _file(request: HttpRequest, actor: Actor, side: str, document_id: int, suffix: str) -> HttpResponse:
@@ -47,10 +58,7 @@ def _file(request: HttpRequest, actor: Actor, side: str, document_id: int, suffi
     if document is None:
         raise Http404
     if suffix == "csv":
-        text = table.as_csv(table.INVOICE_COLUMNS, table.invoice_rows(document))
-        response = HttpResponse(text, content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="{document.number}.csv"'
-        return response
+        return csv_response(table.INVOICE_COLUMNS, table.invoice_rows(document), name=document.number)
     language = Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
     address = request.build_absolute_uri(f"/{'invoices' if side == BUYER else 'statements'}/{document.pk}")
     response = HttpResponse(pdf.render(document, language, address=address), content_type="application/pdf")
@@ -83,7 +91,7 @@ def invoices(request: HttpRequest, actor: Actor) -> HttpResponse:
 @require_actor("read")
 def invoice(request: HttpRequest, actor: Actor, document_id: int) -> HttpResponse:
     """One invoice with its lines."""
-    return _document(request, actor, BUYER, document_id)
+    return show_document(request, actor, BUYER, document_id)
 
 
 @require_GET
@@ -97,24 +105,28 @@ def statements(request: HttpRequest, actor: Actor) -> HttpResponse:
 @require_actor("read")
 def statement(request: HttpRequest, actor: Actor, document_id: int) -> HttpResponse:
     """One settlement statement with its lines."""
-    return _document(request, actor, PROVIDER, document_id)
+    return show_document(request, actor, PROVIDER, document_id)
 
 
 @require_GET
 @require_actor("read")
 def account(request: HttpRequest, actor: Actor) -> HttpResponse:
     """What stands to the organization's account, and what moved it."""
-    rows = queries.transfers_of(actor.organization_id).order_by("-pk")
-    page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
-    own = actor.organization_id
-    moves = [
-        (row, -row.amount_micro if row.debit.organization_id == own else row.amount_micro) for row in page.object_list
-    ]
+    listing, own = Listing(request, TRANSFERS), actor.organization_id
+    rows = queries.transfers_of(own)
+
+    def signed(found: Iterable[Transfer]) -> list[tuple[Transfer, int]]:
+        return [(row, -row.amount_micro if row.debit.organization_id == own else row.amount_micro) for row in found]
+
+    if listing.wants_csv:
+        return listing.csv(rows, signed)
+    page = listing.page(rows)
     return render(
         request,
         "billing/account.html",
         {
             "balance": queries.balance(own), "credits": credit_queries.credits_with_left(own), "page": page,
-            "moves": moves, "own": own,
+            "moves": signed(page.object_list), "own": own, "listing": listing, "query": listing.query,
+            "account_names": ACCOUNTS, "kind_names": KINDS, "stage_names": STAGES,
         },
     )  # fmt: skip

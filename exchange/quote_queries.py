@@ -164,7 +164,12 @@ def _at_list(grade: Grade, load: Workload, total: int, hours: Sequence[datetime]
     if price is None:
         return None
     amount = work_cost_micro(work_micro_st=total, price_nano=price)
-    return Priced("lowest list price", amount, price, f"{format_tokens(total)} × ¥{format_price(price)}")
+    return Priced("lowest list price", amount, price, f"{_grouped(format_tokens(total))} × ¥{format_price(price)}")
+
+
+def _grouped(number: str) -> str:
+    whole, point, decimals = number.partition(".")
+    return f"{int(whole):,}{point}{decimals}"
 
 
 def _by_book(book: Book, uses: Sequence[Use]) -> list[ListLine] | None:

@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, orders, quotes
+from exchange.api import blocks, capacity, contracts, controls, delivery, market_data, markets, notices, orders, quotes
 from exchange.views import blocks as block_pages
 from exchange.views import capacity as capacity_pages
 from exchange.views import contracts as contract_pages
 from exchange.views import fairness, index, reference, ticket
 from exchange.views import markets as market_pages
+from exchange.views import notices as notice_page
 from exchange.views import orders as order_pages
 from exchange.views import positions as position_pages
 from exchange.views import quote as quote_page
@@ -36,6 +37,7 @@ api_urlpatterns = [
     path("markets/<int:market_id>/indicative", market_data.MarketIndicative.as_view()),
     path("markets/<int:market_id>/phases", market_data.MarketPhases.as_view()),
     path("grades/<str:slug_or_id>/index", market_data.GradeIndex.as_view()),
+    path("notices", notices.Notices.as_view()),
     path("quotes", quotes.Quotes.as_view()),
     path("auctions", markets.Auctions.as_view()),
     path("auctions/<int:auction_id>", markets.AuctionDetail.as_view()),
@@ -74,9 +76,11 @@ urlpatterns = [
     path("index", index.index, name="index"),
     path("fees", index.fees, name="fees"),
     path("quote", quote_page.page, name="quote"),
+    path("notices", notice_page.notices, name="notices"),
     path("calendar", reference.calendar, name="calendar"),
     path("calendar.ics", reference.calendar_ics, name="calendar-ics"),
     path("orders", order_pages.orders, name="orders"),
+    path("trades", order_pages.trades, name="trades"),
     path("orders/<uuid:order_id>/cancel", ticket.cancel, name="order-cancel"),
     path("capacity", capacity_pages.capacity, name="capacity"),
     path("capacity/new", capacity_pages.publish, name="capacity-new"),

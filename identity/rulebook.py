@@ -45,6 +45,12 @@ def in_force(now: datetime) -> Rulebook:
     return [one for one in versions() if one.in_force_from <= today or one is versions()[0]][-1]
 
 
+def ahead(now: datetime) -> Rulebook | None:
+    """Return the version that is published and will be in force next, or None."""
+    today = now.astimezone(SHANGHAI).date()
+    return next((one for one in versions() if one.in_force_from > today and one is not in_force(now)), None)
+
+
 def version(name: str) -> Rulebook | None:
     """Return a version by its name, or None."""
     return next((one for one in versions() if one.version == name), None)

@@ -13,9 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from core import clock
 from identity.access import Actor
 from identity.actions import keys as key_actions
+from identity.actions import members as member_actions
 from identity.actions.organizations import invite_member
 from identity.models import ApiKey, Membership
 from identity.page_forms import OnceForm
+from identity.page_forms import new_key as page_key
 from identity.pages import require_actor
 
 
@@ -120,6 +122,55 @@ def invite(request: HttpRequest, actor: Actor) -> HttpResponse:
     return redirect("organization")
 
 
+class RoleForm(OnceForm):
+    """Another role for a member."""
+
+    role = forms.ChoiceField(choices=Membership.Role.choices)
+
+
+@require_POST
+@require_actor("trade")
+def change_member(request: HttpRequest, actor: Actor, membership_id: int) -> HttpResponse:
+    """Give a member another role."""
+    actor.require_administration()
+    form = RoleForm({"role": request.POST.get("role"), "key": f"{membership_id}:{request.POST.get('key', '')[:36]}"})
+    answer = form.send(
+        actor,
+        lambda typed: {
+            "membership": member_actions.change_role(
+                organization=actor.organization, membership_id=membership_id, role=typed["role"], now=clock.now(),
+                actor=actor,
+            ).pk
+        },
+    )  # fmt: skip
+    return _after_member(request, form, answer is not None, _("The role is changed."))
+
+
+@require_POST
+@require_actor("trade")
+def remove_member(request: HttpRequest, actor: Actor, membership_id: int) -> HttpResponse:
+    """Let a person act for the organization no more."""
+    actor.require_administration()
+    form = OnceForm({"key": f"remove-member:{membership_id}"})
+    answer = form.send(
+        actor,
+        lambda _typed: {
+            "membership": member_actions.remove_member(
+                organization=actor.organization, membership_id=membership_id, now=clock.now(), actor=actor
+            ).pk
+        },
+    )
+    return _after_member(request, form, answer is not None, _("Removed: they act for the organization no more."))
+
+
+def _after_member(request: HttpRequest, form: OnceForm, done: bool, said: str) -> HttpResponse:
+    if done:
+        messages.success(request, said)
+    else:
+        messages.error(request, str(next(iter(form.errors.values()))[0]))
+    return redirect("organization")
+
+
 def _show(request: HttpRequest, actor: Actor, *, status: int = 200, **more: Any) -> HttpResponse:
     keys = ApiKey.objects.filter(organization_id=actor.organization_id).order_by("-pk")[:100]
     members = Membership.objects.select_related("user").filter(organization_id=actor.organization_id).order_by("pk")
@@ -128,6 +179,8 @@ def _show(request: HttpRequest, actor: Actor, *, status: int = 200, **more: Any)
         "members": members,
         "now": clock.now(),
         "administers": _administers(actor),
+        "roles": Membership.Role.choices,
+        "member_key": page_key(),
         "key_form": KeyForm(),
         "member_form": MemberForm(),
     }

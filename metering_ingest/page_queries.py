@@ -1,11 +1,11 @@
 """Named reads behind metering's pages."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, Max, Min, Q, Sum
+from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 
 from identity.access import Actor
 from metering_ingest import queries
@@ -64,14 +64,13 @@ def set_aside_by_reason(meter_id: int) -> list[tuple[str, int, datetime]]:
     return [(code, count, since) for code, count, since in found.order_by("-count", "code")]
 
 
-def meters_with_health(actor: Actor, *, now: datetime) -> list[MeterHealth]:
-    """Return the meters of the actor's own organization, open ones first, with their last day."""
-    meters = list(
-        queries.meters_readable(actor)
-        .filter(organization_id=actor.organization_id)
-        .select_related("deployment")
-        .order_by("closed_at", "name")[:200]
-    )
+def meters_of(actor: Actor) -> "QuerySet[Meter]":
+    """Return the meters of the actor's own organization."""
+    return queries.meters_readable(actor).filter(organization_id=actor.organization_id).select_related("deployment")
+
+
+def with_health(meters: Sequence[Meter], *, now: datetime) -> list[MeterHealth]:
+    """Return meters with their last day."""
     ids = [meter.pk for meter in meters]
     recent = Q(hour__gte=now - timedelta(days=1))
     sums = {

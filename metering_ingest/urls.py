@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from metering_ingest import budget_views, claim_views, discrepancy_views, service_views, views
+from metering_ingest import budget_views, claim_views, discrepancy_views, service_views, usage_views, views
 from metering_ingest.api import budgets, delivery, manifests, meters, plausibility, reconciliation, service, usage
 
 api_urlpatterns = [
@@ -48,7 +48,7 @@ urlpatterns = [
     path("overview", views.overview, name="overview"),
     path("meters", views.meters, name="meters"),
     path("meters/<int:meter_id>", views.meter, name="meter"),
-    path("usage", views.usage, name="usage"),
+    path("usage", usage_views.usage, name="usage"),
     path("discrepancies", discrepancy_views.discrepancies, name="discrepancies"),
     path("discrepancies/<int:discrepancy_id>", discrepancy_views.discrepancy, name="discrepancy"),
     path(

@@ -1,11 +1,13 @@
 """Metering's pages: an organization at a glance, its meters, what was used, events that were set aside."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -14,6 +16,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from billing.queries import balance
 from core import clock
+from core.listing import Column, Filter, Listing, Table
+from core.money import format_tokens
 from exchange.queries import contracts_readable
 from identity.access import Actor
 from identity.actions.keys import create_key
@@ -26,33 +30,9 @@ from metering_ingest.ingest_workers import own_connection
 from metering_ingest.models import Meter, RejectedEvent
 from providers.models import Deployment
 
-SPANS = {"1": timedelta(days=1), "7": timedelta(days=7), "31": timedelta(days=31)}
 PER_PAGE = 50
 MOST_REPLAYED = 1_000
-
-
-@require_GET
-@require_actor("read")
-def usage(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """Usage of the last days by model and class, and by contract."""
-    days = request.GET.get("days", "1")
-    span = SPANS.get(days, SPANS["1"])
-    end = clock.now() + timedelta(hours=1)
-    start = end - span
-    total = usage_queries.usage(actor, group_by=[], start=start, end=end)
-    by_class = usage_queries.usage(actor, group_by=["model", "class"], start=start, end=end)
-    by_contract = usage_queries.usage(actor, group_by=["contract", "model"], start=start, end=end)
-    return render(
-        request,
-        "metering/usage.html",
-        {
-            "days": days if days in SPANS else "1",
-            "spans": [("1", _("one day")), ("7", _("a week")), ("31", _("a month"))],
-            "total": total[0] if total else None,
-            "by_class": by_class,
-            "by_contract": sorted(by_contract, key=lambda row: row.group[0] or 0, reverse=True)[:100],
-        },
-    )
+MOST_METERS = 200
 
 
 @require_GET
@@ -84,6 +64,40 @@ def replay_rejected(request: HttpRequest, actor: Actor) -> HttpResponse:
     return redirect("meter", int(number)) if one_meter else redirect("rejected-events")
 
 
+#: Rows are MeterHealth.
+METERS = Table(
+    name="meters",
+    columns={
+        "meter": Column("", lambda row: row.meter.pk),
+        "name": Column(gettext_lazy("Name"), lambda row: row.meter.name, "name"),
+        "role": Column(gettext_lazy("It counts for"), lambda row: row.meter.role, "role", left=True),
+        "deployment": Column(
+            gettext_lazy("Deployment"), lambda row: row.meter.deployment.name if row.meter.deployment else "",
+            "deployment__name", left=True,
+        ),
+        "last_hour": Column(gettext_lazy("Last hour reported"), lambda row: row.last_hour),
+        "requests": Column(gettext_lazy("Requests in a day"), lambda row: row.events),
+        "standard_tokens": Column(
+            gettext_lazy("Standard tokens in a day"), lambda row: format_tokens(row.work_micro_st)
+        ),
+        "set_aside": Column(gettext_lazy("Set aside"), lambda row: row.set_aside),
+        "closed_at": Column("", lambda row: row.meter.closed_at),
+    },
+    filters={
+        "role": Filter(gettext_lazy("It counts for"), Meter.Role.choices, lambda value: Q(role=value)),
+        "open": Filter(
+            gettext_lazy("State"), [("yes", gettext_lazy("in use")), ("no", gettext_lazy("closed"))],
+            lambda value: Q(closed_at__isnull=value == "yes"),
+        ),
+    },
+    default=(F("closed_at").desc(nulls_first=True), "name"),
+)  # fmt: skip
+
+
+def _with_health(rows: Iterable[Meter]) -> list[page_queries.MeterHealth]:
+    return page_queries.with_health(list(rows), now=clock.now())
+
+
 class MeterForm(OnceForm):
     """A new meter."""
 
@@ -108,6 +122,9 @@ class MeterForm(OnceForm):
 @require_actor("read")
 def meters(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's meters and their health; opening one shows its key, with lines to copy, this once."""
+    listing = Listing(request, METERS)
+    if listing.wants_csv:
+        return listing.csv(page_queries.meters_of(actor), _with_health)
     form = MeterForm(request.POST or None, actor=actor)
     opened: dict[str, Any] | None = None
     if request.method == "POST":
@@ -131,7 +148,8 @@ def meters(request: HttpRequest, actor: Actor) -> HttpResponse:
         request,
         "metering/meters.html",
         {
-            "meters": page_queries.meters_with_health(actor, now=clock.now()),
+            "meters": _with_health(listing.rows(page_queries.meters_of(actor))[:MOST_METERS]),
+            "listing": listing,
             "form": form,
             "opened": opened,
             "base_url": f"{request.scheme}://{request.get_host()}",

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import get_language, gettext_lazy
@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from core import clock
 from core.form_fields import QuantityField
+from core.listing import Column, Filter, Listing, Table
 from identity.access import Actor
 from identity.page_forms import OnceForm
 from identity.pages import require_actor
@@ -20,7 +21,31 @@ from providers.actions.deployments import register_deployment
 from providers.models import Accelerator, Deployment, Grade
 from providers.models.catalogue import PRECISIONS
 
-PER_PAGE = 50
+DEPLOYMENTS = Table(
+    name="deployments",
+    columns={
+        "deployment": Column("", lambda row: row.pk),
+        "name": Column(gettext_lazy("Name"), lambda row: row.name, "name"),
+        "endpoint": Column("", lambda row: row.endpoint),
+        "grade": Column(gettext_lazy("Grade"), lambda row: row.grade.slug, "grade__slug", left=True),
+        "accelerator": Column(
+            gettext_lazy("Accelerator"), lambda row: row.accelerator.slug, "accelerator__name", left=True
+        ),
+        "accelerators": Column("", lambda row: row.accelerator_count),
+        "precision": Column("", lambda row: row.precision),
+        "engine": Column(gettext_lazy("Engine"), lambda row: row.engine, "engine", left=True),
+        "region": Column(gettext_lazy("Region"), lambda row: row.region, "region", left=True),
+        "rate": Column(
+            gettext_lazy("Rate a minute"), lambda row: row.rated_tokens_per_minute, "rated_tokens_per_minute"
+        ),
+        "state": Column(gettext_lazy("State"), lambda row: row.status, "status", left=True),
+        "certified_until": Column("", lambda row: row.certified_until),
+    },
+    filters={
+        "state": Filter(gettext_lazy("State"), Deployment.Status.choices, lambda value: Q(status=value)),
+    },
+    default=("name",),
+)  # fmt: skip
 
 
 class GradeChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -62,12 +87,15 @@ class DeploymentForm(OnceForm):
 @require_actor("read")
 def deployments(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's deployments."""
+    listing = Listing(request, DEPLOYMENTS)
     rows = Deployment.objects.select_related("grade", "accelerator").filter(provider_id=actor.organization_id)
-    page = Paginator(rows.order_by("name"), PER_PAGE).get_page(request.GET.get("page"))
-    may_register = "trade" in actor.scopes and actor.organization.provides
-    return render(
-        request, "providers/deployments.html", {"page": page, "now": clock.now(), "may_register": may_register}
-    )
+    if listing.wants_csv:
+        return listing.csv(rows)
+    context = {
+        "page": listing.page(rows), "now": clock.now(), "listing": listing, "query": listing.query,
+        "may_register": "trade" in actor.scopes and actor.organization.provides,
+    }  # fmt: skip
+    return render(request, "providers/deployments.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -5,11 +5,11 @@ from django.db import transaction
 from django.urls import get_resolver
 
 from billing.actions.invoices import issue_invoices
-from billing.models import BundleOffer, Dispute, Invoice, InvoiceLine, StripePayment
+from billing.models import BundleOffer, Dispute, Invoice, InvoiceLine, StripePayment, SupplierInvoice
 from core.ids import new_id
 from exchange.actions.blocks import BlockRequest, place_blocks
 from exchange.models import AuctionResult, BuyerExclusion, Command, DeliveryContract
-from identity.models import ApiKey
+from identity.models import ApiKey, Membership
 from metering_ingest.models import Authorization, Budget, Claim, Discrepancy, DiscrepancyEntry, ServiceFinding
 from providers.models import Capacity
 from tests.billing.given import charge_input, given_charges
@@ -68,7 +68,10 @@ FOR_MEMBERS = {
     "exclusions/<int:provider_id>/readmit",
     "blocks/<uuid:block_id>/withdraw",
     "organization/keys/<int:key_id>/revoke",
+    "organization/members/<int:membership_id>/role",
+    "organization/members/<int:membership_id>/remove",
     "payouts/accounts/<int:account_id>/close",
+    "statements/<int:document_id>/tax-invoice",
     "webhooks/<int:webhook_id>/change",
     "reconciliation/<month:month>.pdf",
     "reconciliation/<month:month>.csv",
@@ -133,6 +136,7 @@ def owned():
         "block_id": block.pk,
         "organization_id": buyer.pk,
         "key_id": ApiKey.objects.get(organization=buyer).pk,
+        "membership_id": Membership.objects.get(user=given_user(buyer)).pk,
         "deployment_id": capacity.deployment_id,
         "capacity_id": capacity.pk,
         "market_id": market.pk,
@@ -168,6 +172,10 @@ def owned():
             name="b", price_micro=1, worth_micro=1, valid_days=1, offered_at=NOW
         ).pk,
         "statement": Invoice.objects.get(side="provider").pk,
+        "supplier_invoice_id": SupplierInvoice.objects.create(
+            statement=Invoice.objects.get(side="provider"), number="1" * 20, issued_on=NOW, total_micro=1, tax_micro=0,
+            differences=[{"field": "tax"}], document=b"<x/>", uploaded_at=NOW,
+        ).pk,
     }
 
 

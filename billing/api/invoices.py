@@ -19,6 +19,7 @@ from billing.documents.pdf import render
 from billing.models import Charge, Invoice, InvoiceLine, InvoiceState
 from core.api.paging import page
 from core.api.serializers import PriceField, YuanField
+from core.csv_files import as_csv
 from core.errors import BadRequest, NotFound
 from core.money import format_price, format_price_per_million, format_tokens, format_yuan
 from identity.models import Organization
@@ -189,7 +190,7 @@ class DocumentCsv(DocumentView):
     def get(self, request: Request, invoice_id: int) -> HttpResponseBase:
         """One document's lines as CSV."""
         row = self.document(invoice_id)
-        text = table.as_csv(table.INVOICE_COLUMNS, table.invoice_rows(row))
+        text = as_csv(table.INVOICE_COLUMNS, table.invoice_rows(row))
         response = HttpResponse(text, content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{row.number}.csv"'
         return tagged(request, response, f"{row.number} csv")
@@ -200,7 +201,7 @@ class DocumentChargesCsv(DocumentView):
     def get(self, request: Request, invoice_id: int) -> HttpResponseBase:
         """The charges behind one document's lines as CSV."""
         row = self.document(invoice_id)
-        text = table.as_csv(table.CHARGE_COLUMNS, table.charge_rows(row))
+        text = as_csv(table.CHARGE_COLUMNS, table.charge_rows(row))
         response = HttpResponse(text, content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{row.number}-charges.csv"'
         return tagged(request, response, f"{row.number} charges csv")

@@ -16,10 +16,10 @@ from rest_framework.response import Response
 from billing import journal_queries as books
 from billing.api.ledger import ORGANIZATION, BillingView
 from billing.documents import ledger_table
-from billing.documents.table import as_csv
 from billing.domain.accounts import AccountKind, AccountRef
 from billing.models import DaySeal, JournalKey
 from core.api.paging import page
+from core.csv_files import as_csv
 from core.errors import BadRequest, NotFound
 from core.money import format_yuan
 from core.periods import shanghai_date

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from billing.documents.table import as_csv
 from billing.journal_queries import AccountTotal, StatementLine
+from core.csv_files import as_csv
 from core.money import format_yuan
 
 TRIAL_COLUMNS = ("day", "account", "debit", "credit", "balance", "held")

@@ -1,9 +1,6 @@
 """Documents as tables for programs: a row per line, the same columns in every file."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from billing.domain.token_classes import ORDER, shown
@@ -27,21 +24,6 @@ CHARGE_TYPES = {
     "standard_tokens": "DECIMAL(38, 6)", "price": "DECIMAL(38, 9)", "amount_exact": "DECIMAL(38, 6)",
     **{f"{name}_tokens": "BIGINT" for name in TOKEN_CLASSES},
 }
-
-
-def safe(value: Any) -> str:
-    """Return a cell's text; what a spreadsheet would take for a formula gets an apostrophe in front."""
-    text = "" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "@", "\t", "\r") else text
-
-
-def as_csv(columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> str:
-    """Return rows as CSV with a byte-order mark, by which spreadsheets know it is UTF-8."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(columns)
-    writer.writerows([safe(row.get(column)) for column in columns] for row in rows)
-    return "\ufeff" + out.getvalue()
 
 
 def token_cells(tokens: dict[str, int]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """How pages write prices, money, tokens and times: whole, tabular, never truncated."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 from django import template
@@ -123,10 +125,28 @@ def span(interval: timedelta) -> str:
     return f"{seconds} s"
 
 
+@register.simple_tag
+def value_of(trade: Any) -> str:
+    """What a trade's tokens cost at its price."""
+    return yuan(money.cost_micro(tokens=trade.quantity_tokens, price_nano=trade.price_nano))
+
+
 @register.filter(name="of")
-def looked_up(key: str, texts: dict[str, str]) -> str:
+def looked_up(key: Any, texts: dict[Any, Any]) -> Any:
     """What `texts` says of a key; the key itself where it says nothing."""
     return texts.get(key, key)
+
+
+@register.filter
+def setting(value: Any) -> str:
+    """A setting as it stands in the log: numbers grouped, a switch in words, nothing as a dash, the rest as JSON."""
+    if value is None or value == "":
+        return EMPTY
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, int):
+        return tokens(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @register.simple_tag

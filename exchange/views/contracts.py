@@ -1,30 +1,31 @@
 """Pages of delivery contracts."""
 
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from core import clock
+from core.listing import Listing
 from core.transactions import durable
 from exchange import queries
 from exchange.actions import access
 from exchange.models import ContractLot
+from exchange.views.tables import contracts_table
 from identity.access import Actor
 from identity.pages import require_actor
-
-PER_PAGE = 50
 
 
 @require_GET
 @require_actor("read")
 def contracts(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's delivery contracts, as buyer and as provider."""
-    rows = queries.contracts_readable(actor).order_by("-pk")
-    return render(
-        request, "exchange/contracts.html", {"page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))}
-    )
+    listing = Listing(request, contracts_table(actor.organization_id))
+    rows = queries.contracts_readable(actor)
+    if listing.wants_csv:
+        return listing.csv(rows)
+    context = {"page": listing.page(rows), "listing": listing, "query": listing.query}
+    return render(request, "exchange/contracts.html", context)
 
 
 @require_GET

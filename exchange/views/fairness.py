@@ -6,8 +6,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from billing.documents.table import as_csv
 from core import clock
+from core.csv_files import as_csv
 from exchange import fairness_queries
 from exchange.fairness_queries import Paid
 from providers.models import Grade

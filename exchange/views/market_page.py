@@ -11,7 +11,7 @@ from billing.queries import available_micro
 from core import clock
 from core.money import LOT_TOKENS
 from core.templatetags.ciyuan import per_million, short_tokens
-from exchange import candle_queries, frame_queries, page_queries, queries, wire
+from exchange import candle_queries, frame_queries, notice_queries, page_queries, queries, wire
 from exchange.candle_chart import candle_chart
 from exchange.domain.frames import PublicMarket
 from exchange.domain.orders import BUY, SELL
@@ -55,6 +55,7 @@ def context(request: HttpRequest, market: Market) -> dict[str, Any]:
         "auction": auction,
         "curves": page_queries.curves_of_auction(auction, market.tick_nano) if auction else None,
         "sentences": _sentences(auction) if auction else [],
+        "halt_reason": notice_queries.reason_of_halt(market),
         "past": page_queries.past_auctions(grade_id=market.grade_id).exclude(market=market)[:6],
     }
 

@@ -6,9 +6,10 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
 from core import clock
-from exchange import index_queries, page_queries
+from exchange import index_queries, notice_queries, page_queries
 from exchange.models import Market
 from exchange.views import market_page
+from identity import rulebook
 
 PER_PAGE = 50
 TRADING = (Market.Phase.CALL, Market.Phase.CONTINUOUS)
@@ -22,7 +23,10 @@ def home(request: HttpRequest) -> HttpResponse:
     latest = page_queries.past_auctions()[:8]
     index = index_queries.index_at(following.grade_id, now) if following else None
     discount = index_queries.off_peak_discount(following.grade_id, now) if following else None
-    context = {"next_market": following, "auctions": latest, "index": index, "discount": discount}
+    context = {
+        "next_market": following, "auctions": latest, "index": index, "discount": discount,
+        "news": notice_queries.news(now), "rules_ahead": rulebook.ahead(now),
+    }  # fmt: skip
     return render(request, "exchange/home.html", context)
 
 
@@ -32,7 +36,8 @@ def markets(request: HttpRequest) -> HttpResponse:
     grade, phase = request.GET.get("grade", ""), request.GET.get("phase", "")
     if phase and phase not in Market.Phase.values:
         raise Http404
-    rows = page_queries.markets_on_show(now=clock.now(), grade=grade, phase=phase)
+    now = clock.now()
+    rows = page_queries.markets_on_show(now=now, grade=grade, phase=phase)
     return render(
         request,
         "exchange/markets.html",
@@ -42,6 +47,8 @@ def markets(request: HttpRequest) -> HttpResponse:
             "phases": Market.Phase.choices,
             "grade": grade,
             "phase": phase,
+            "news": notice_queries.news(now),
+            "rules_ahead": rulebook.ahead(now),
         },
     )
 

@@ -1,27 +1,57 @@
-"""Pages of an organization's orders."""
+"""Pages of an organization's orders and trades."""
 
-from django.core.paginator import Paginator
+from collections.abc import Sequence
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from core.listing import Listing
 from exchange import page_queries, queries
+from exchange.models import Command, Market, Trade
+from exchange.queries import OrderState
+from exchange.views.tables import ORDERS, trades_table
 from identity.access import Actor
 from identity.pages import require_actor
-
-PER_PAGE = 50
 
 
 @require_GET
 @require_actor("read")
 def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's orders and what became of them."""
-    rows = queries.orders_of(actor).filter(organization_id=actor.organization_id).order_by("-pk")
-    page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
-    states = queries.order_states(page.object_list)
+    listing = Listing(request, ORDERS)
+    rows = queries.orders_of(actor).filter(organization_id=actor.organization_id)
+    if listing.wants_csv:
+        return listing.csv(rows, _with_states)
+    page = listing.page(rows)
+    context = {"page": page, "orders": _with_states(page.object_list), "listing": listing, "query": listing.query}
+    return render(request, "exchange/orders.html", context)
+
+
+@require_GET
+@require_actor("read")
+def trades(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """The organization's trades, each a fill of one of its orders."""
+    listing = Listing(request, trades_table(actor.organization_id))
+    rows = queries.trades_of(actor.organization_id)
+    if listing.wants_csv:
+        return listing.csv(rows, _with_markets)
+    page = listing.page(rows)
+    context: dict[str, Any] = {
+        "page": page, "trades": _with_markets(page.object_list), "listing": listing, "query": listing.query,
+        "own": actor.organization_id,
+    }  # fmt: skip
+    return render(request, "exchange/trades.html", context)
+
+
+def _with_states(rows: Sequence[Command]) -> list[tuple[OrderState, Market]]:
+    states = queries.order_states(rows)
     named = page_queries.markets_by_id({state.market_id for state in states})
-    return render(
-        request,
-        "exchange/orders.html",
-        {"page": page, "orders": [(state, named[state.market_id]) for state in states]},
-    )
+    return [(state, named[state.market_id]) for state in states]
+
+
+def _with_markets(rows: Sequence[Trade]) -> list[tuple[Trade, Market]]:
+    found = list(rows)
+    named = page_queries.markets_by_id({row.market_id for row in found})
+    return [(row, named[row.market_id]) for row in found]

@@ -1,6 +1,7 @@
 """Organizations, members, keys: who is who."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
@@ -11,7 +12,7 @@ from rest_framework.response import Response
 from core.api.paging import page
 from core.api.serializers import StrictSerializer, YuanField
 from core.errors import NotFound, Unauthenticated
-from identity.actions import keys, organizations
+from identity.actions import keys, members, organizations
 from identity.api.base import ApiView
 from identity.models import ApiKey, Membership, Organization
 
@@ -77,6 +78,10 @@ class MemberIn(StrictSerializer):
     password = serializers.CharField(
         max_length=128, required=False, help_text="For a new person; without it they set one by e-mail."
     )
+
+
+class RoleIn(StrictSerializer):
+    role = serializers.ChoiceField(choices=Membership.Role.choices)
 
 
 class MemberOut(serializers.Serializer[Any]):
@@ -208,6 +213,38 @@ class Members(ApiView):
             )
 
         return self.once(invite)
+
+
+class MemberDetail(ApiView):
+    """One person who acts for an organization."""
+
+    scopes = {"PATCH": "read", "DELETE": "read"}
+
+    def _administered(self, organization_id: int) -> Organization:
+        organization = self.subject(organization_id)
+        if not self.actor.is_operator:
+            self.actor.require_administration()
+        return organization
+
+    @extend_schema(request=RoleIn, responses=MemberOut)
+    def patch(self, request: Request, organization_id: int, membership_id: int) -> Response:
+        """Give a member another role (its owners, or the operator); the last owner stays one."""
+        role, organization = self.parse(RoleIn)["role"], self._administered(organization_id)
+        change = partial(
+            members.change_role, organization=organization, membership_id=membership_id, role=role, now=self.now,
+            actor=self.actor,
+        )  # fmt: skip
+        return self.once(lambda: show_member(change()), status=200)
+
+    @extend_schema(responses={200: MemberOut})
+    def delete(self, request: Request, organization_id: int, membership_id: int) -> Response:
+        """Let a member act for the organization no more (its owners, or the operator); the last owner stays."""
+        organization = self._administered(organization_id)
+        remove = partial(
+            members.remove_member, organization=organization, membership_id=membership_id, now=self.now,
+            actor=self.actor,
+        )  # fmt: skip
+        return self.once(lambda: show_member(remove()), status=200)
 
 
 class Keys(ApiView):

@@ -166,7 +166,10 @@ class AuditEntry(models.Model):
     request_id = models.CharField(max_length=64, blank=True)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["subject", "at"], name="audit_subject")]
+        indexes: ClassVar = [
+            models.Index(fields=["subject", "at"], name="audit_subject"),
+            models.Index(fields=["verb", "id"], name="audit_verb"),
+        ]
         verbose_name_plural = "audit entries"
 
     def __str__(self) -> str:

@@ -1125,6 +1125,37 @@ class MarketControls(Record):
     interventions: list[Intervention]
 
 
+class Member(Record):
+    """A person who acts for an organization: owner, trader, billing, viewer or auditor."""
+
+    id: int
+    organization: int
+    email: str
+    name: str
+    role: str
+
+
+class Change(Record):
+    """A setting that was changed, as its raw value before and after."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Notice(Record):
+    """What everybody is told; `kind` is the verb of the operator's log, such as `market.halt`."""
+
+    id: int
+    at: datetime
+    kind: str
+    market: int | None
+    auction: int | None
+    grade_slug: str | None
+    reason: str
+    changes: list[Change]
+
+
 class Stop(Record):
     """Trading that is stopped, in one market or (None) in all."""
 

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.django_db
 EN = {"Accept-Language": "en"}
 
 
-@pytest.mark.parametrize("path", ["/usage", "/usage?days=31", "/usage?days=x", "/usage/rejected", "/capacity"])
+@pytest.mark.parametrize(
+    "path", ["/usage", "/usage?days=31", "/usage?days=7&by=contract&sort=-cost", "/usage/rejected", "/capacity"]
+)
 def test_a_member_opens_them_and_a_visitor_is_asked_to_sign_in(client, path):
     assert client.get(path).status_code == 302
     client.force_login(given_user(given_deployment().provider))

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.documents.ledger_table import STATEMENT_COLUMNS, statement_row
-from billing.documents.table import as_csv
 from billing.journal_queries import account_statement, readable_ref
+from core.csv_files import as_csv
 from core.money import format_yuan
 
 

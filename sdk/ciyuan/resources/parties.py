@@ -53,6 +53,25 @@ class Organizations(Resource[Mode]):
         body = given(email=email, role=role, name=name, password=password)
         return write("POST", path, r.Anything, body, idempotency_key=idempotency_key)
 
+    @paged
+    def members(self, organization: int) -> Call[Page[r.Member]]:
+        """The people who may act for an organization."""
+        return read(f"/v1/organizations/{organization}/members", page_of(r.Member))
+
+    @endpoint
+    def change_role(
+        self, organization: int, member: int, *, role: str, idempotency_key: str | None = None
+    ) -> Call[r.Member]:
+        """Give a member another role (owners, or the operator); the last owner stays one."""
+        path = f"/v1/organizations/{organization}/members/{member}"
+        return write("PATCH", path, r.Member, {"role": role}, idempotency_key=idempotency_key)
+
+    @endpoint
+    def remove_member(self, organization: int, member: int, *, idempotency_key: str | None = None) -> Call[r.Member]:
+        """Let a member act for an organization no more (owners, or the operator); the last owner stays."""
+        path = f"/v1/organizations/{organization}/members/{member}"
+        return write("DELETE", path, r.Member, idempotency_key=idempotency_key)
+
 
 class Keys(Resource[Mode]):
     @paged

@@ -25,6 +25,11 @@ class Markets(Resource[Mode]):
         return read(f"/v1/markets/{market}", r.Market)
 
     @paged
+    def notices(self) -> Call[Page[r.Notice]]:
+        """What everybody is told: halts, annulments and changes of rules, the latest first."""
+        return read("/v1/notices", page_of(r.Notice))
+
+    @paged
     def trades(self, market: int) -> Call[Page[r.PublicTrade]]:
         """All trades of a market, anonymised."""
         return read(f"/v1/markets/{market}/trades", page_of(r.PublicTrade))

@@ -1,0 +1,80 @@
+"""What the ledger's accounts and movements are called on pages."""
+
+from django.utils.translation import gettext_lazy as _
+
+from billing.domain.accounts import AccountKind
+from billing.domain.postings import Stage
+
+#: What the ledger's accounts are called on pages.
+ACCOUNTS = {
+    AccountKind.EXTERNAL.value: _("Money outside"),
+    AccountKind.AVAILABLE.value: _("Available"),
+    AccountKind.RECEIVABLE.value: _("Owed"),
+    AccountKind.ESCROW.value: _("Escrow of a market"),
+    AccountKind.PAYABLE.value: _("Proceeds"),
+    AccountKind.BOND.value: _("Delivery bond"),
+    AccountKind.DEFAULT_FUND.value: _("Default fund"),
+    AccountKind.FEE.value: _("Platform fee"),
+    AccountKind.VAT.value: _("VAT"),
+    AccountKind.ROUNDING.value: _("Rounding"),
+    AccountKind.REVENUE.value: _("Operator's revenue"),
+    AccountKind.SUSPENSE.value: _("Owner not known yet"),
+    AccountKind.GIFT.value: _("Gift credit"),
+    AccountKind.BUNDLE.value: _("Bundle"),
+    AccountKind.PROMOTION.value: _("Operator's promotion"),
+    AccountKind.PAYOUT.value: _("On its way out"),
+    AccountKind.DISPUTE.value: _("Held back until a ruling"),
+}
+#: What a transfer is for; a kind without a name here is shown as it is stored.
+KINDS = {
+    "deposit": _("Top-up"),
+    "order_hold": _("Hold for an order"),
+    "bond_hold": _("Hold for a delivery bond"),
+    "trade": _("Trade"),
+    "trade_reversal": _("Trade taken back"),
+    "bond": _("Delivery bond taken"),
+    "bond_return": _("Delivery bond returned"),
+    "bond_call": _("Delivery bond called"),
+    "release": _("Hold released"),
+    "offset_sale": _("Resale before the gate"),
+    "proceeds": _("Proceeds of delivery"),
+    "proceeds_back": _("Proceeds taken back"),
+    "fee": _("Platform fee"),
+    "fee_vat": _("VAT of the platform fee"),
+    "fee_back": _("Platform fee given back"),
+    "fee_vat_back": _("VAT of the fee given back"),
+    "refund": _("Refund"),
+    "surplus": _("Left over in escrow"),
+    "default_cover": _("Borne by the default fund"),
+    "default_repaid": _("Given back to the default fund"),
+    "penalty": _("Penalty"),
+    "penalty_back": _("Penalty given back"),
+    "compensation": _("Compensation"),
+    "compensation_back": _("Compensation taken back"),
+    "replacement": _("Replacement"),
+    "replacement_back": _("Replacement taken back"),
+    "unplaced_refund": _("Refund of unplaced tokens"),
+    "allowance": _("Allowance"),
+    "invoice_rounding": _("Rounding of an invoice"),
+    "statement_rounding": _("Rounding of a statement"),
+    "payout": _("Payout"),
+    "payout_paid": _("Payout made"),
+    "payout_back": _("Payout that came back"),
+    "setoff": _("Set off against what is owed"),
+    "write_off": _("Written off"),
+    "suspense": _("Set aside: owner not known"),
+    "bundle_purchase": _("Bundle bought"),
+    "bundle_bonus": _("Bonus of a bundle"),
+    "gift": _("Gift credit"),
+    "gift_expiry": _("Gift credit expired"),
+    "breakage": _("Bundle expired"),
+    "credit_draw": _("Credit drawn down"),
+    "credit_return": _("Credit given back"),
+    "credit_back": _("Credit given back"),
+}
+STAGES = {
+    Stage.PENDING: _("held"),
+    Stage.POST: _("out of a hold"),
+    Stage.RELEASE: _("hold ended"),
+    Stage.POSTED: "",
+}
