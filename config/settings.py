@@ -346,6 +346,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "OrganizationKindEnum": "identity.models.Organization.Kind",
+        "MemberRoleEnum": "identity.models.Membership.Role",
         "DocumentKindEnum": "billing.models.Invoice.Kind",
         "TaxInvoiceKindEnum": "billing.models.TaxInvoiceKind",
         "TaxInvoiceStateEnum": "billing.models.TaxInvoice.State",

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.core.cache import cache
 from django.db.models import Count, Max, Min, Q, QuerySet, Sum
 
+from core.periods import SHANGHAI
+from exchange.models import DeliveryContract
 from identity.access import Actor
 from metering_ingest import queries
 from metering_ingest.domain.event_key import first_key, milliseconds, milliseconds_of, moment_of
@@ -33,6 +36,19 @@ def used_micro_st(contract_ids: Collection[int]) -> dict[int, int]:
     providers = Meter.objects.filter(pk__in=meters, role=Meter.Role.PROVIDER).values_list("pk", flat=True)
     sums = rows.filter(meter_id__in=list(providers)).values_list("contract_id").annotate(work=Sum("work_micro_st"))
     return dict(sums)
+
+
+def delivered_today_micro_st(now: datetime) -> int:
+    """Return the work in contracts' windows that providers' meters reported since midnight in Shanghai; a minute old."""
+
+    def summed() -> int:
+        midnight = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
+        due = DeliveryContract.objects.filter(market__window_end__gt=midnight, market__window_start__lte=now)
+        rows = UsageRollup.objects.filter(contract_id__in=due.values("pk"), hour__gte=midnight)
+        rows = rows.filter(meter_id__in=Meter.objects.filter(role=Meter.Role.PROVIDER).values("pk"))
+        return int(rows.aggregate(work=Sum("work_micro_st", default=0))["work"])
+
+    return int(cache.get_or_set(f"delivered:{now.astimezone(SHANGHAI):%Y-%m-%d}", summed, 60) or 0)
 
 
 @dataclass(frozen=True, slots=True)

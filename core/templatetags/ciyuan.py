@@ -85,6 +85,12 @@ def short_tokens(quantity: int | None) -> str:
 
 
 @register.filter
+def short_standard_tokens(work_micro_st: int | None) -> str:
+    """Metered work in the reader's large units, whole standard tokens below them."""
+    return EMPTY if work_micro_st is None else short_tokens(work_micro_st // money.MICRO_PER_TOKEN)
+
+
+@register.filter
 def thousandths(share: int | None) -> str:
     """A share in per cent: 386 → 38.6%."""
     if share is None:
