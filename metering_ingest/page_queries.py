@@ -39,7 +39,7 @@ def used_micro_st(contract_ids: Collection[int]) -> dict[int, int]:
 
 
 def delivered_today_micro_st(now: datetime) -> int:
-    """Return the work in contracts' windows that providers' meters reported since midnight in Shanghai; a minute old."""
+    """Return the work in contracts' windows that providers' meters reported since Shanghai midnight; a minute old."""
 
     def summed() -> int:
         midnight = now.astimezone(SHANGHAI).replace(hour=0, minute=0, second=0, microsecond=0)
