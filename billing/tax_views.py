@@ -46,7 +46,9 @@ class Documents(forms.MultipleChoiceField):
 class RequestForm(OnceForm):
     """A tax invoice over one or several invoices."""
 
-    title = forms.ModelChoiceField(InvoiceTitle.objects.none(), label=gettext_lazy("Invoice title"))
+    title = forms.ModelChoiceField(
+        InvoiceTitle.objects.none(), label=gettext_lazy("Invoice title"), empty_label=gettext_lazy("Choose …")
+    )
     kind = forms.ChoiceField(choices=TaxInvoiceKind.choices, label=gettext_lazy("Kind"))
     invoices = Documents(label=gettext_lazy("Invoices"), widget=forms.CheckboxSelectMultiple)
 

@@ -59,8 +59,12 @@ class DeploymentForm(OnceForm):
     """A running model, as its provider describes it."""
 
     name = forms.CharField(max_length=80, label=gettext_lazy("Name"), help_text=gettext_lazy("Such as bj-1."))
-    grade = GradeChoice(queryset=Grade.objects.none(), label=gettext_lazy("Grade"))
-    accelerator = forms.ModelChoiceField(queryset=Accelerator.objects.none(), label=gettext_lazy("Accelerator"))
+    grade = GradeChoice(
+        queryset=Grade.objects.none(), label=gettext_lazy("Grade"), empty_label=gettext_lazy("Choose …")
+    )
+    accelerator = forms.ModelChoiceField(
+        queryset=Accelerator.objects.none(), label=gettext_lazy("Accelerator"), empty_label=gettext_lazy("Choose …")
+    )
     accelerator_count = forms.IntegerField(min_value=1, max_value=100_000, label=gettext_lazy("How many of them"))
     engine = forms.CharField(
         max_length=60, label=gettext_lazy("Engine"), help_text=gettext_lazy("With its version, such as vLLM 0.11.")

@@ -29,7 +29,9 @@ PER_PAGE = 50
 class CapacityForm(OnceForm):
     """What a deployment offers in one market."""
 
-    deployment = forms.ModelChoiceField(queryset=Deployment.objects.none(), label=gettext_lazy("Deployment"))
+    deployment = forms.ModelChoiceField(
+        queryset=Deployment.objects.none(), label=gettext_lazy("Deployment"), empty_label=gettext_lazy("Choose …")
+    )
     market = forms.ChoiceField(label=gettext_lazy("Delivery window"))
     quantity = QuantityField(
         max_length=60, label=gettext_lazy("Standard tokens"),

@@ -31,7 +31,9 @@ MOST_TOKENS, MOST_REQUESTS = 10_000_000, 10**9
 class QuoteForm(forms.Form):
     """Alike requests to one grade."""
 
-    grade = forms.ModelChoiceField(queryset=Grade.objects.none(), to_field_name="slug", label=_("Grade"))
+    grade = forms.ModelChoiceField(
+        queryset=Grade.objects.none(), to_field_name="slug", label=_("Grade"), empty_label=_("Choose …")
+    )
     input_tokens = QuantityField(max_length=20, label=_("Input tokens"))
     cached_tokens = QuantityField(max_length=20, required=False, label=_("of them from a cache"))
     output_tokens = QuantityField(max_length=20, label=_("Output tokens"))

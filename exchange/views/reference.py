@@ -27,7 +27,10 @@ ICS_MARKETS = 500
 class RequestForm(forms.Form):
     """One request, as a user of a model thinks of it."""
 
-    grade = forms.ModelChoiceField(queryset=Grade.objects.none(), to_field_name="slug", label=gettext_lazy("Grade"))
+    grade = forms.ModelChoiceField(
+        queryset=Grade.objects.none(), to_field_name="slug", label=gettext_lazy("Grade"),
+        empty_label=gettext_lazy("Choose …"),
+    )  # fmt: skip
     input_tokens = QuantityField(max_length=20, label=gettext_lazy("Input tokens"))
     cached_tokens = QuantityField(max_length=20, required=False, label=gettext_lazy("of them from a cache"))
     output_tokens = QuantityField(max_length=20, label=gettext_lazy("Output tokens"))
