@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
@@ -25,7 +26,12 @@ CODES = {
     413: ("body-too-large", "Body too large"),
     415: ("unsupported-media-type", "Unsupported media type"),
     429: ("too-many-requests", "Too many requests"),
+    503: ("temporarily-unavailable", "Temporarily unavailable"),
 }
+UNAVAILABLE = (
+    "The exchange is too busy for this now, or its database is away. Send it again in a moment, with the same"
+    " Idempotency-Key: it is done once."
+)
 
 
 class ProblemRenderer(JSONRenderer):
@@ -72,6 +78,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         body = problem_body(403, str(error) or "This key may not do that.")
     elif isinstance(error, RequestDataTooBig):
         body = problem_body(413, "The body is larger than this address accepts.")
+    elif isinstance(error, OperationalError | InterfaceError):
+        log.warning("the database could not be used: %s", error)
+        body, headers = problem_body(503, UNAVAILABLE), {"Retry-After": "1"}
     else:
         return None
     set_rollback()
