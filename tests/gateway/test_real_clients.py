@@ -87,7 +87,7 @@ def counted(events):
 
 
 async def test_litellm_has_the_gateway_as_its_upstream(tmp_path):
-    from config.litellm_environment import litellm_python
+    from config.environments import litellm_python
 
     python = await asyncio.to_thread(litellm_python)
     async with given_gateway(tmp_path) as world:
@@ -99,7 +99,7 @@ async def test_litellm_has_the_gateway_as_its_upstream(tmp_path):
 
 
 async def test_opentelemetry_sees_the_gateways_answers_as_it_sees_openais(tmp_path):
-    from config.litellm_environment import otel_python
+    from config.environments import otel_python
 
     python = await asyncio.to_thread(otel_python)
     async with given_gateway(tmp_path) as world:

@@ -170,7 +170,7 @@ asyncio.run(main())
 @pytest.mark.litellm
 def test_litellm(server: Server) -> None:
     """Its own logger, as `GENERIC_LOGGER_ENDPOINT` sets it up; the model's answer is the only thing made up."""
-    from config.litellm_environment import litellm_python
+    from config.environments import litellm_python
 
     environment = {
         **os.environ, "DEFAULT_FLUSH_INTERVAL_SECONDS": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True",

@@ -29,6 +29,7 @@ from ciyuan.cli.serving import ADDRESS, run_until_told
 @click.option("--beyond-quantity", is_flag=True, help="Serve on when the contract is used up: overage at list price.")
 @click.option("--tokenizer", metavar="NAME", help="Counts where the engine reports nothing (ciyuan[tokenizers]).")
 @click.option("--no-continuous", is_flag=True, help="Do not ask the engine for its count with each chunk.")
+@click.option("--llama-cpp", is_flag=True, help="The engine is llama.cpp's server: take its count from its timings.")
 @click.option("--most-streams", default=4096, show_default=True, help="Requests at once.")
 @click.pass_context
 def guard(

@@ -45,6 +45,7 @@ class Asked(NamedTuple):
     stream: bool
     wants_usage: bool
     wants_continuous: bool
+    wants_timings: bool = False
 
     def estimate(self) -> Counts:
         """What the input may be where nobody says: four bytes to a token, rounded down."""
@@ -73,6 +74,7 @@ def asked_of(request: Mapping[str, Any], prompt_bytes: int) -> Asked:
         stream=bool(request.get("stream")),
         wants_usage=bool(options.get("include_usage")),
         wants_continuous=bool(options.get("include_usage")) and bool(options.get("continuous_usage_stats")),
+        wants_timings=request.get("timings_per_token") is True,
     )
 
 
@@ -99,6 +101,16 @@ def running(usage: Any) -> Counts | None:
     if not (0 <= cached <= inputs and 0 <= reasoning <= outputs):
         return None
     return Counts(inputs, cached, outputs, reasoning)
+
+
+def timed(timings: Any) -> Counts | None:
+    """The counts in llama.cpp's timings: input read and found in its cache, and what is predicted so far."""
+    if not isinstance(timings, dict):
+        return None
+    read, cached, outputs = (timings.get(name, 0) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if not (type(read) is type(cached) is type(outputs) is int and min(read, cached, outputs) >= 0):
+        return None
+    return Counts(read + cached, cached, outputs)
 
 
 def final(usage: Any) -> Counts:

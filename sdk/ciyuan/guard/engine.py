@@ -84,6 +84,8 @@ def body_for_engine(body: bytes, request: dict[str, Any], asked: Asked, settings
             options["continuous_usage_stats"] = True
         if options != given:
             changes["stream_options"] = options
+        if settings.continuous and settings.llama_cpp and not asked.wants_timings:
+            changes["timings_per_token"] = True
     if not changes:
         return body
     if any(name in request for name in changes):

@@ -22,6 +22,7 @@ class GuardSettings:
     :param beyond_quantity: serve on when the contract's quantity is used up; the exchange charges it as overage.
     :param tokenizer: a pinned vocabulary that counts where the engine reports nothing (`ciyuan.canonical`).
     :param continuous: ask the engine for its count with each chunk.
+    :param llama_cpp: the engine is llama.cpp's server, which tells that count in `timings` and asks to be asked for it.
     :param first_token_timeout: seconds until the engine must have answered. :param idle_timeout: between two chunks.
     :param stalled_seconds: a client that takes nothing for so long is let go.
     """
@@ -45,6 +46,7 @@ class GuardSettings:
     beyond_quantity: bool = False
     tokenizer: str | None = None
     continuous: bool = True
+    llama_cpp: bool = False
     first_token_timeout: float = 300.0
     idle_timeout: float = 120.0
     stalled_seconds: float = 120.0

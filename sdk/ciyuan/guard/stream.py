@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ciyuan.guard.counting import NOTHING, Asked, Counts, believable, final, running
+from ciyuan.guard.counting import NOTHING, Asked, Counts, believable, final, running, timed
 from ciyuan.usage import UsageError
 
 _USAGE = b'"usage"'
 _LAST_USAGE = b',"usage":'
+_TIMINGS = b'"timings"'
 
 
 class StreamReader:
@@ -86,6 +87,8 @@ class StreamReader:
         if choices:
             for choice in choices:
                 self._look(choice)
+        if _TIMINGS in payload and choices and "usage" not in body and isinstance(body.get("timings"), dict):
+            return self._with_timings(body)
         if _USAGE not in payload or "usage" not in body:
             return event
         return self._with_usage(event, payload, body, bool(choices))
@@ -141,9 +144,27 @@ class StreamReader:
             return b""
         return b"data: " + _without_usage(payload, body) + b"\n\n"
 
+    def _with_timings(self, body: dict[str, Any]) -> bytes:
+        """A chunk of llama.cpp's server: its count, as usage where the client asked for that with each chunk."""
+        self._take(timed(body["timings"]))
+        if not self._asked.wants_timings:
+            del body["timings"]
+        if self._asked.wants_continuous and (counts := self.reported) is not None:
+            body["usage"] = {
+                "prompt_tokens": counts.inputs, "completion_tokens": counts.outputs,
+                "total_tokens": counts.inputs + counts.outputs,
+                "prompt_tokens_details": {"cached_tokens": counts.cached},
+            }  # fmt: skip
+        return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
     def _read(self, usage: Any, *, last: bool) -> None:
         try:
-            counts = final(usage) if last else running(usage)
+            self._take(final(usage) if last else running(usage))
+        except UsageError as error:
+            self.complaint = self.complaint or error.code
+
+    def _take(self, counts: Counts | None) -> None:
+        try:
             if counts is None:
                 raise UsageError("unreadable", "usage", "the engine's usage cannot be read")
             self.reported = believable(counts, self._asked, self.reported or NOTHING)

@@ -1,8 +1,13 @@
 """
-LiteLLM as people run it, in an environment of its own in `var/` (230 MB, made once, named after its lock): its package
-pins what ours pins otherwise. `make check-litellm` proves with it that its unmodified logger reports usage here, and
-that it takes the gateway as an upstream; and, in a smaller environment, that OpenTelemetry's instrumentation of the
-`openai` client sees the gateway's answers as it sees OpenAI's.
+What others wrote and ours is tried against, each in an environment of its own in `var/`, made once and named after its
+lock.
+
+LiteLLM as people run it (230 MB): its package pins what ours pins otherwise. `make check-litellm` proves with it that
+its unmodified logger reports usage here, and that it takes the gateway as an upstream; and, in a smaller environment,
+that OpenTelemetry's instrumentation of the `openai` client sees the gateway's answers as it sees OpenAI's.
+
+llama.cpp, a real engine (170 MB), on a random model made on the spot: `make check-engine` holds what guard and gateway
+meter against what it counts.
 """
 
 import hashlib
@@ -23,6 +28,11 @@ def litellm_python() -> Path:
 def otel_python() -> Path:
     """Return the Python that has `openai` and its OpenTelemetry instrumentation, installed first if need be."""
     return _python_of("otel-openai", "OpenTelemetry's instrumentation (60 MB, once)")
+
+
+def engine_python() -> Path:
+    """Return the Python that has llama.cpp's server and writes its models, installed first if need be."""
+    return _python_of("engine", "llama.cpp (170 MB, once)")
 
 
 def _python_of(name: str, what: str) -> Path:
