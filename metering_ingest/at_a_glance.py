@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -15,7 +15,8 @@ from core.trading_calendar import holidays_published
 from exchange import page_queries
 from exchange.models import Market
 from identity.models import AuditEntry
-from metering_ingest.models import Discrepancy, RejectedEvent, UsageRollup
+from metering_ingest.domain.classes import REQUESTS
+from metering_ingest.models import Discrepancy, Meter, RejectedEvent, UsageRollup
 
 NOVEMBER = 11
 
@@ -25,9 +26,11 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     now = clock.now()
     next_year = now.year + 1
     hour = now.replace(minute=0, second=0, microsecond=0)
-    usage = UsageRollup.objects.filter(hour__gte=hour - timedelta(hours=1)).aggregate(
-        events=Sum("events", default=0), work=Sum("work_micro_st", default=0)
-    )
+    # A request is reported by up to three meters, and stands in a row of each of its classes: each counts once.
+    providers = Meter.objects.filter(role=Meter.Role.PROVIDER)
+    usage = UsageRollup.objects.filter(
+        hour__gte=hour - timedelta(hours=1), meter_id__in=providers.values("pk")
+    ).aggregate(events=Sum("events", filter=Q(token_class=REQUESTS), default=0), work=Sum("work_micro_st", default=0))
     sums = dict(
         Account.objects.filter(kind__in=(AccountKind.DEFAULT_FUND, AccountKind.SUSPENSE))
         .values_list("kind")

@@ -12,6 +12,7 @@ from core.periods import SHANGHAI
 from exchange.models import DeliveryContract
 from identity.access import Actor
 from metering_ingest import queries
+from metering_ingest.domain.classes import REQUESTS
 from metering_ingest.domain.event_key import first_key, milliseconds, milliseconds_of, moment_of
 from metering_ingest.models import Meter, RejectedEvent, UsageEvent, UsageRollup
 
@@ -95,7 +96,8 @@ def with_health(meters: Sequence[Meter], *, now: datetime) -> list[MeterHealth]:
         .values("meter_id")
         .annotate(
             last=Max("hour"),
-            events_day=Sum("events", filter=recent, default=0),
+            # An event stands in a row of each of its classes: that of requests alone counts each once.
+            events_day=Sum("events", filter=recent & Q(token_class=REQUESTS), default=0),
             work_day=Sum("work_micro_st", filter=recent, default=0),
         )
     }

@@ -14,7 +14,7 @@ from django.db import connection
 from core.errors import BadRequest
 from exchange.models import DeliveryContract
 from identity.access import Actor
-from metering_ingest.domain.classes import CODES, NAMES
+from metering_ingest.domain.classes import CODES, NAMES, REQUESTS
 from metering_ingest.domain.reconciliation import BILLED_CLASSES, CODES_OF
 from metering_ingest.models import Meter
 
@@ -56,7 +56,8 @@ class TooMuchUsage(BadRequest):
 
 class UsageRow(NamedTuple):
     """
-    One group: the values of its dimensions in their order, then quantity (in the class's unit), work and events.
+    One group: the values of its dimensions in their order, then quantity (in the class's unit), work and events: those
+    that had something of the class, or all of them, each once, where no class is asked for.
 
     `cost_micro` is what the asking side pays or gets, in micro-yuan; `estimate` while part of it is not settled.
     `accelerator_hours` counts the hours in which a deployment served anything, times its accelerators; None unless the
@@ -124,6 +125,9 @@ class _Query:
         self.tag: str | None = None
         self.of_hardware = bool({"deployment", "accelerator"} & {*group_by})
         self.gateways = reported_by == Meter.Role.BUYER
+        # An event stands in a row of each of its classes, and in one of requests: that one says how many there were.
+        of_class = "class" in (*group_by, *filters)
+        self.events = "r.events" if of_class else f"CASE WHEN r.token_class = {REQUESTS} THEN r.events ELSE 0 END"
         self.columns = [self._column(name) for name in group_by]
         for number, (name, value) in enumerate(filters.items()):
             self.wanted.append(f"{self._column(name)} = %(filter{number})s")
@@ -198,7 +202,7 @@ class _Query:
                 SELECT {named} r.contract_id, r.deployment_id, {mine} AS buys, c.kind,
                     CASE c.kind WHEN 'spot' THEN c.window_start WHEN 'list'
                         THEN date_trunc('day', r.hour, 'Asia/Shanghai') END AS period,
-                    sum(r.quantity) AS quantity, sum({work}) AS work, sum(r.events) AS events
+                    sum(r.quantity) AS quantity, sum({work}) AS work, sum({self.events}) AS events
                 {joined} {share} WHERE {conditions} GROUP BY {numbers}
             ), settled AS (
                 SELECT DISTINCT ON (s.contract_id, s.period_start) s.contract_id, s.period_start, s.work_micro_st,

@@ -13,7 +13,8 @@ import pytest
 from core import clock
 from metering_ingest.audit import CHECKS
 from metering_ingest.models import UsageTagRollup
-from tests.given import NOW, given_api, given_organization
+from metering_ingest.page_queries import meters_with_health
+from tests.given import NOW, given_actor, given_api, given_organization
 from tests.metering.given import given_meter
 from tests.metering.test_reconciliation import Metered
 from tests.metering.test_settlement import DUE, Delivery, mine
@@ -97,6 +98,20 @@ def test_tags_and_keys_have_rows_of_their_own_and_a_void_takes_them_back() -> No
     assert [str(finding) for _, check in CHECKS for finding in check()] == []
     UsageTagRollup.objects.filter(value="alice", token_class=1).update(quantity=2)
     assert any("tag-rollups-are-events" in str(finding) for _, check in CHECKS for finding in check())
+
+
+@pytest.mark.django_db
+def test_a_request_counts_once_however_many_classes_it_has() -> None:
+    delivery = Delivery()
+    delivery.report(*(mine(f"r{n}", cached_input_tokens=64, tags={"team": "search"}) for n in range(5)))
+    for api in (given_api(delivery.buyer), given_api(delivery.provider)):
+        assert [row["events"] for row in ask(api, "group_by=model")] == [5]
+        assert [row["events"] for row in ask(api, "group_by=tag:team")] == [5]
+        assert {row["class"]: row["events"] for row in ask(api, "group_by=class")} == {
+            "requests": 5, "input.text": 5, "input.text.cache_read": 5, "output.text": 5,
+        }  # fmt: skip
+    [meter] = meters_with_health(given_actor(delivery.provider), now=NOW)
+    assert meter.events == 5
 
 
 @pytest.mark.django_db
