@@ -23,16 +23,20 @@ _ID = {"min_value": 1, "max_value": 2**63 - 1, "widget": forms.HiddenInput}
 
 
 class Task(OnceForm):
-    """One task. `name` is how the page's one address knows it."""
+    """One task. `name` is how the page's one address knows it; `about` is the field that says which row it is for."""
 
     name: ClassVar[str]
+    about: ClassVar[str] = ""
     button: ClassVar[Any]
     fields_of_problems: ClassVar[dict[str, str]] = {}
 
     task = forms.CharField(max_length=24, widget=forms.HiddenInput)
 
     def __init__(self, data: Any = None, files: Any = None, **initial: Any) -> None:
-        super().__init__(data, files, initial={"task": self.name, **initial}, auto_id=f"{self.name}_%s")
+        self.row = str(initial.get(self.about) or (data or {}).get(self.about, ""))
+        # Many rows have the same form: a label belongs to the field of its own row.
+        row = "".join(c for c in self.row if c.isascii() and c.isdigit())
+        super().__init__(data, files, initial={"task": self.name, **initial}, auto_id=f"{self.name}{row}_%s")
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:
         """Call the action; return what it came to, in words."""
@@ -58,7 +62,7 @@ class ProposeClose(_Month):
 
 
 class Close(_Month):
-    name, button = "close", gettext_lazy("Close this month")
+    name, about, button = "close", "month", gettext_lazy("Close this month")
     month = forms.RegexField(r"^\d{4}-(0[1-9]|1[0-2])$", widget=forms.HiddenInput)
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:
@@ -88,7 +92,7 @@ class ImportStatement(_File):
 
 
 class ResolveLine(Task):
-    name, button = "resolve", gettext_lazy("It is theirs")
+    name, about, button = "resolve", "line", gettext_lazy("It is theirs")
     line = forms.IntegerField(**_ID)  # type: ignore[arg-type]
     organization = forms.IntegerField(
         min_value=1, max_value=2**63 - 1, label=gettext_lazy("Organization"), help_text=gettext_lazy("Its number.")
@@ -100,7 +104,7 @@ class ResolveLine(Task):
 
 
 class ReturnLine(Task):
-    name, button = "return", gettext_lazy("Back to the payer")
+    name, about, button = "return", "line", gettext_lazy("Back to the payer")
     line = forms.IntegerField(**_ID)  # type: ignore[arg-type]
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:
@@ -109,7 +113,7 @@ class ReturnLine(Task):
 
 
 class ApprovePayout(Task):
-    name, button = "approve", gettext_lazy("Approve")
+    name, about, button = "approve", "payout", gettext_lazy("Approve")
     payout = forms.IntegerField(**_ID)  # type: ignore[arg-type]
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:
@@ -118,7 +122,7 @@ class ApprovePayout(Task):
 
 
 class CancelPayout(Task):
-    name, button = "cancel", gettext_lazy("Cancel")
+    name, about, button = "cancel", "payout", gettext_lazy("Cancel")
     payout = forms.IntegerField(**_ID)  # type: ignore[arg-type]
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:
@@ -150,7 +154,7 @@ class ImportResults(_File):
 
 
 class DecideDispute(Task):
-    name, button = "decide", gettext_lazy("Decide")
+    name, about, button = "decide", "dispute", gettext_lazy("Decide")
     dispute = forms.IntegerField(**_ID)  # type: ignore[arg-type]
     credit = YuanField(
         max_length=20, allow_zero=True, label=gettext_lazy("Credit in ¥"), help_text=gettext_lazy("0 rejects it.")
@@ -184,7 +188,7 @@ class OfferBundle(Task):
 
 
 class WithdrawBundle(Task):
-    name, button = "withdraw", gettext_lazy("Sell it no more")
+    name, about, button = "withdraw", "offer", gettext_lazy("Sell it no more")
     offer = forms.IntegerField(**_ID)  # type: ignore[arg-type]
 
     def perform(self, actor: Actor, typed: dict[str, Any], now: datetime) -> str:

@@ -57,8 +57,9 @@ def batch_csv(request: HttpRequest, actor: Actor) -> HttpResponse:
 
 
 def _show(request: HttpRequest, sent: tasks.Task | None = None, status: int = 200) -> HttpResponse:
-    def form(kind: type[tasks.Task]) -> tasks.Task:
-        return sent if sent is not None and type(sent) is kind else kind()
+    def form(kind: type[tasks.Task], **initial: Any) -> tasks.Task:
+        fresh = kind(**initial)
+        return sent if sent is not None and type(sent) is kind and sent.row == fresh.row else fresh
 
     suspended = BankLine.objects.filter(booking__state=BankLineBooking.State.SUSPENSE).order_by("pk")
     unexplained = BankLine.objects.filter(booking__state=BankLineBooking.State.UNEXPLAINED)
@@ -66,26 +67,27 @@ def _show(request: HttpRequest, sent: tasks.Task | None = None, status: int = 20
     open_disputes = Dispute.objects.filter(state=Dispute.State.OPEN).order_by("pk")
     context: dict[str, Any] = {
         "periods": [
-            (row, None if row.closed_at else tasks.Close(month=str(row)))
+            (row, None if row.closed_at else form(tasks.Close, month=str(row)))
             for row in PeriodClose.objects.order_by("-month")[:SHOWN]
         ],
         "lines": [
-            (row, tasks.ResolveLine(line=row.pk, organization=row.booking.suggestion_id), tasks.ReturnLine(line=row.pk))
+            (row, form(tasks.ResolveLine, line=row.pk, organization=row.booking.suggestion_id),
+             form(tasks.ReturnLine, line=row.pk))
             for row in suspended.select_related("booking__suggestion")[:SHOWN]
         ],
         "unexplained": unexplained.order_by("-pk")[:SHOWN],
         "payouts": [
-            (row, tasks.ApprovePayout(payout=row.pk) if row.state == State.WAITING else None,
-             tasks.CancelPayout(payout=row.pk) if row.state != State.SENT else None)
+            (row, form(tasks.ApprovePayout, payout=row.pk) if row.state == State.WAITING else None,
+             form(tasks.CancelPayout, payout=row.pk) if row.state != State.SENT else None)
             for row in payouts.select_related("organization")[:SHOWN]
         ],
         "batches": PayoutBatch.objects.order_by("-pk")[:10],
         "disputes": [
-            (row, tasks.DecideDispute(dispute=row.pk))
+            (row, form(tasks.DecideDispute, dispute=row.pk))
             for row in open_disputes.select_related("invoice__organization", "line")[:SHOWN]
         ],
         "offers": [
-            (row, tasks.WithdrawBundle(offer=row.pk))
+            (row, form(tasks.WithdrawBundle, offer=row.pk))
             for row in BundleOffer.objects.filter(withdrawn_at=None).order_by("pk")[:SHOWN]
         ],
         "propose": form(tasks.ProposeClose), "statement": form(tasks.ImportStatement), "batch": tasks.MakeBatch(),

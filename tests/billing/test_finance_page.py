@@ -78,6 +78,8 @@ def test_a_dispute_is_decided_a_bundle_offered_and_a_month_needs_two(client):
     assert "late" in said(client)
     over = send(client, "decide", key="0", dispute=dispute.pk, credit="11", decision="no")
     assert over.status_code == 422
+    kept = over.content.decode()
+    assert 'value="11"' in kept and f'id="decide{dispute.pk}_credit_error"' in kept  # what was typed, and why not
     assert send(client, "decide", dispute=dispute.pk, credit="0", decision="on time").status_code == 302
     dispute.refresh_from_db()
     assert dispute.state == "rejected"
