@@ -15,6 +15,7 @@ from typing import Any
 
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -359,6 +360,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Ciyuan 词元",
     "SITE_HEADER": "Ciyuan 词元",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("ciyuan/icon.svg")},
+    ],
     "DASHBOARD_CALLBACK": "metering_ingest.at_a_glance.context",
     "SIDEBAR": {"show_search": True, "show_all_applications": True},
 }

@@ -33,7 +33,9 @@ def browser_type_launch_args():
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory):
     """An exchange with a cast, whose time the stories move."""
-    instance = Instance(var=tmp_path_factory.mktemp("stage"), clock=True)
+    # What is paid out here is small, and all of it takes two persons.
+    settings = {"CIYUAN_PAYOUT_MINIMUM_YUAN": "1", "CIYUAN_PAYOUT_APPROVAL_ABOVE_YUAN": "0"}
+    instance = Instance(var=tmp_path_factory.mktemp("stage"), clock=True, settings=settings)
     instance.set_clock(product=OPENS, speed=1)
     with instance.started(wait=False):
         instance.wait_ready(PATIENCE_SECONDS)
@@ -54,13 +56,13 @@ class Visitor:
         self.page = context.new_page()
         self.base_url = base_url
         self.complaints: list[str] = []
-        self.page.on("console", lambda message: self._hear(message.type, message.text))
+        self.page.on("console", lambda message: self._hear(message.type, message.text, message.location.get("url")))
         self.page.on("pageerror", lambda error: self._hear("error", str(error)))
         self.page.on("request", lambda request: self._see(request.url))
 
-    def _hear(self, kind: str, text: str) -> None:
+    def _hear(self, kind: str, text: str, of: str | None = None) -> None:
         if kind == "error" and "status of 422" not in text:
-            self.complaints.append(f"{self.page.url}: {text}")
+            self.complaints.append(f"{self.page.url}: {text} {of or ''}")
 
     def _see(self, url: str) -> None:
         if not url.startswith((self.base_url, self.base_url.replace("http", "ws", 1), "data:", "blob:")):
@@ -80,23 +82,32 @@ class Visitor:
         page.wait_for_url(lambda url: "/accounts/login" not in url)
 
 
+@pytest.fixture(scope="session")
+def signed_in():
+    """Who has signed in, with the cookies of it: everybody does so once."""
+    return {}
+
+
 @pytest.fixture
-def visitor(browser, stage):
+def visitor(browser, stage, signed_in):
     """A function that opens windows: visitor(), visitor("buyer", locale="en", width=360)."""
     contexts = []
 
     def opened(role: str | None = None, *, locale: str = "zh-CN", width: int = 1280, scheme: str = "light"):
         context = browser.new_context(
-            locale=locale, viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-        )
+            locale=locale, viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce",
+            storage_state=signed_in.get(role),
+        )  # fmt: skip
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         window = Visitor(context, stage.instance.base_url)
-        if role == "operator":
-            operator = json.loads((stage.instance.var / "operator.json").read_text())
-            window.sign_in(operator["email"], operator["password"])
-        elif role:
-            window.sign_in(f"{role}@stage.example")
+        if role and role not in signed_in:
+            if role == "operator":
+                operator = json.loads((stage.instance.var / "operator.json").read_text())
+                window.sign_in(operator["email"], operator["password"])
+            else:
+                window.sign_in(f"{role}@stage.example")
+            signed_in[role] = context.storage_state()
         return window
 
     yield opened

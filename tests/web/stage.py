@@ -81,6 +81,11 @@ class Stage:
         self.supplies = {
             slug: [self._supply(party, slug) for party in (self.provider, *self.rivals)] for slug in GRADES
         }
+        self.house = self.operator.whoami().organization.id
+        self.operator.organizations.invite(
+            self.house, email="second-operator@stage.example", role="owner", password=PASSWORD,
+            idempotency_key="stage:second-operator",
+        )  # fmt: skip
         self._ends = dict.fromkeys(GRADES, self.now())
         self._numbers = itertools.count(1)
 
@@ -138,7 +143,8 @@ class Stage:
         """Let the providers publish capacity, each at a reserve of its own."""
         for number, supply in enumerate(self.supplies[grade][supplies]):
             supply.party.client.capacity.publish(
-                deployment=supply.deployment, market=market.id, quantity=tokens, tokens_per_minute=tokens // 10,
+                deployment=supply.deployment, market=market.id, quantity=tokens,
+                tokens_per_minute=min(tokens // 10, TOKENS_PER_MINUTE),
                 reserve_price=f"0.00000{100 + 5 * number}", list_price="0.0000028",
                 idempotency_key=f"stage:capacity:{market.id}:{supply.deployment}",
             )  # fmt: skip
@@ -197,6 +203,15 @@ class Stage:
         self.go_to(market.window_end + timedelta(seconds=30))
         self.wait_phase(market.id, "settled")
 
+    def trading(self):
+        """A market in continuous trading, with bids and offers in its book."""
+        made = self.market("live")
+        self.offer(made, grade="live")
+        self.bid(made)
+        self.close_call(made, into=("continuous",))
+        self.bid(made, tokens=2_500_000)
+        return made
+
     def played(self):
         """One market from its call to its settled invoices, one in continuous trading, one in call."""
         done = self.market()
@@ -207,11 +222,7 @@ class Stage:
         self.use(done)
         self.settle(done)
         until(lambda: list(self.buyer.client.invoices.list()), "an invoice")
-        trading = self.market("live")
-        self.offer(trading, grade="live")
-        self.bid(trading)
-        self.close_call(trading, into=("continuous",))
-        self.bid(trading, tokens=2_500_000)
+        trading = self.trading()
         calling = self.market()
         self.offer(calling)
         self.bid(calling)

@@ -1,6 +1,6 @@
 """
-Every page that a link or an address leads to, in both languages and both themes, and at the width of a phone: it is
-there, axe finds nothing, nothing complains, nothing asks another host, nothing is wider than the window.
+Every page that a link or an address leads to, in both languages, light and dark, at a desk and on a phone: it is there,
+axe finds nothing, nothing complains, nothing asks another host, nothing is wider than the window.
 """
 
 import re
@@ -12,10 +12,23 @@ from django.urls import get_resolver
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+EVERYTHING = {"runOnly": WCAG, "resultTypes": ["violations"]}
+#: What another theme may change, of a page in which everything else was looked at.
+COLOURS = {
+    "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
+    "resultTypes": ["violations"],
+}
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 900}
 ELSEWHERE = ("/v1/", "/admin", "/accounts", "/docs", "/i18n", "/static", "/metrics", "/healthz", "/readyz", "/.well")
 #: Pages that show each role something else.
 OF_EACH = {"/overview", "/markets/N", "/contracts/N", "/organization", "/fees", "/rules", "/account"}
+#: The console's pages that operators work on: today at a glance, lists, a form to change something, the log.
+CONSOLE = (
+    "/admin/", "/admin/exchange/market/", "/admin/exchange/tradingstop/add/", "/admin/identity/organization/",
+    "/admin/identity/organization/1/change/", "/admin/identity/auditentry/", "/admin/billing/invoice/",
+    "/admin/billing/billingprofile/add/", "/admin/exchange/surveillancefinding/",
+)  # fmt: skip
 
 
 def addresses():
@@ -55,49 +68,54 @@ def every_page(window, seen):
     seen |= known
 
 
-def looked_through(window, seen, *, axe=True):
-    """What is wrong with the pages of one role, page by page."""
-    found = {}
-    for path in every_page(window, seen):
-        wide = window.page.evaluate(
-            """() => document.documentElement.scrollWidth <= innerWidth ? [] :
-                [...document.querySelectorAll("main *, header *")]
-                    .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).slice(0, 3)
-                    .map((one) => one.outerHTML.slice(0, 100))"""
-        )
-        if wide:
-            found[path] = ["wider than the window", *wide]
-        if axe:
-            violations = Axe().run(window.page, options=RULES).response["violations"]
-            if violations:
-                found[path] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in violations]
-    assert not window.complaints, window.complaints
-    return found
+def violations(page, options=EVERYTHING):
+    """What axe finds: the rule, and the elements."""
+    found = Axe().run(page, options=options).response["violations"]
+    return [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found]
 
 
-@pytest.mark.parametrize(("locale", "scheme"), [("zh-CN", "light"), ("en", "dark")])
-def test_axe_finds_nothing_and_no_page_complains(visitor, stage, played, locale, scheme):
+def wider(page):
+    """What sticks out of the window at its right."""
+    return page.evaluate(
+        """() => document.documentElement.scrollWidth <= innerWidth ? [] : ["the page",
+            ...[...document.querySelectorAll("main *, header *, footer *")]
+                .filter((one) => one.getBoundingClientRect().right > innerWidth + 1).slice(0, 3)
+                .map((one) => one.outerHTML.slice(0, 100))]"""
+    )
+
+
+def looked_at(page):
+    """What is wrong with the page that is open, in either theme, at a desk and on a phone."""
+    wrong = violations(page)
+    page.emulate_media(color_scheme="dark")
+    wrong += [("dark", one) for one in violations(page, COLOURS)]
+    page.emulate_media(color_scheme="light")
+    wrong += [("wider than the window", one) for one in wider(page)]
+    page.set_viewport_size(PHONE)
+    wrong += [("wider than a phone", one) for one in wider(page)]
+    page.set_viewport_size(DESK)
+    return wrong
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en"])
+def test_no_page_complains_and_every_one_fits(visitor, stage, played, locale):
     seen, found = set(), {}
     for role in (None, "buyer", "provider", "operator"):
-        window = visitor(role, locale=locale, scheme=scheme)
-        wrong = looked_through(window, seen)
-        for market in (played.call, played.continuous, played.settled) if role in (None, "buyer") else ():
-            window.go(f"/markets/{market.id}")
-            for one in Axe().run(window.page, options=RULES).response["violations"]:
-                wrong[f"/markets/{market.id}"] = one["id"], [node["html"][:120] for node in one["nodes"][:3]]
+        window = visitor(role, locale=locale)
+        for path in every_page(window, seen):
+            if wrong := looked_at(window.page):
+                found[f"{role} {path}"] = wrong
+        for phase, market in vars(played).items() if role in (None, "buyer") else ():
+            if wrong := looked_at(window.go(f"/markets/{market.id}")):
+                found[f"{role} market {phase}"] = wrong
         assert not window.complaints, window.complaints
-        found |= {f"{role} {path}": what for path, what in wrong.items()}
     assert found == {}
     assert len(seen) > 40, seen
 
 
-def test_every_page_fits_a_phone(visitor, stage, played):
-    seen, found = set(), {}
-    for role in ("buyer", "provider"):
-        window = visitor(role, width=360)
-        for market in (played.call, played.continuous, played.settled):
-            window.go(f"/markets/{market.id}")
-            if not window.page.evaluate("document.documentElement.scrollWidth <= innerWidth"):
-                found[f"{role} market {market.id}"] = "wider than the window"
-        found |= {f"{role} {path}": what for path, what in looked_through(window, seen, axe=False).items()}
+@pytest.mark.parametrize("locale", ["zh-CN", "en"])
+def test_the_console_is_for_everybody(visitor, stage, played, locale):
+    window = visitor("operator", locale=locale)
+    found = {path: wrong for path in CONSOLE if (wrong := violations(window.go(path)))}
+    assert not window.complaints, window.complaints
     assert found == {}

@@ -1,9 +1,11 @@
-"""What people do here, told in a browser: a halt, a discrepancy, a stranger, an order by keyboard alone."""
+"""What members do here, told in a browser: a buyer and a provider from the beginning to the money; a stranger."""
+
+import re
 
 import pytest
-from ciyuan import Client
+from ciyuan import Meter
 
-from tests.web.stage import PASSWORD, reload_until, until
+from tests.web.stage import PASSWORD, reload_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
@@ -14,76 +16,146 @@ def open_market(window, market):
     return page
 
 
-def test_the_operator_halts_and_resumes_a_market(visitor, stage):
-    market = stage.market()
-    watcher = visitor(locale="en")
-    watching = watcher.go(f"/markets/{market.id}")
-    operator = visitor("operator", locale="en")
-    for action, halted in (("halt", True), ("resume", False)):
-        page = operator.page
-        page.goto(f"{operator.base_url}/admin/exchange/market/?id__exact={market.id}")
-        page.locator("input[name=_selected_action]").first.check()
-        page.evaluate(
-            """(action) => {
-                const form = document.getElementById("changelist-form");
-                form.querySelector("[name=action]").value = action;
-                const index = document.createElement("input");
-                index.name = "index"; index.value = "0"; index.type = "hidden";
-                form.append(index);
-                form.submit();
-            }""",
-            action,
-        )
-        page.wait_for_load_state()
-        until(lambda halted=halted: stage.operator.markets.get(market.id)["halted"] is halted, f"{action} to be done")
-        reload_until(
-            watching,
-            lambda now, halted=halted: bool(now.locator("h1 .phase.halted").count()) is halted,
-            "it to be seen",
-        )
-    page = operator.page
-    page.goto(f"{operator.base_url}/admin/identity/auditentry/")
-    assert "market.halt" in page.content()
-    assert not watcher.complaints, watcher.complaints
+def choose(page, field, text):
+    """Choose the option of a list whose label holds `text`."""
+    label = next(one for one in page.locator(f"{field} option").all_inner_texts() if text in one)
+    page.select_option(field, label=label)
 
 
-def test_a_discrepancy_is_talked_about_and_decided(visitor, stage):
+def filled(page, **fields):
+    """Write into a form's fields by their names."""
+    for name, value in fields.items():
+        page.fill(f"main [name={name}]", value)
+
+
+def test_a_buyer_from_signing_up_to_the_invoice(visitor, stage):
+    buyer = visitor(locale="en")
+    page = buyer.go("/accounts/signup/")
+    filled(page, email="li@ink.example", password1="correct horse 9", password2="correct horse 9")
+    page.press("input[name=password2]", "Enter")
+    page.wait_for_url("**/organization/new")
+    filled(page, name="Ink Stone Press", name_zh="砚台出版")
+    page.check("#id_accepted")
+    page.get_by_role("button", name="Open it").click()
+    page.wait_for_url("**/top-up")
+    reference = page.locator("#reference").inner_text()
+    assert re.fullmatch(r"CY\d{8,}", reference)
+
+    # The money arrives at the bank with the reference; the operator enters its statement.
+    stage.operator.bank.import_statement(
+        "流水号,交易时间,收入金额,对方户名,对方账号,摘要\n"
+        f"INK-1,2026-12-01 09:30:00,10000.00,砚台出版,6222000011112222,{reference}\n"
+    )
+    reload_until(page, lambda now: "¥10,000.00" in now.locator("main").inner_text(), "the money to arrive")
+
     market = stage.market()
     stage.offer(market)
-    stage.bid(market)
+    page = open_market(buyer, market)
+    filled(page, price="5.60", quantity="１，０００，０００")
+    page.wait_for_selector("#estimate b")
+    assert "Held until" in page.locator("#estimate").inner_text()
+    page.get_by_role("button", name="Place the order").dblclick()
+    page.wait_for_selector(".note.success")
+    assert re.search("Buy order for .+ tokens accepted", page.locator(".note.success").inner_text())
+    page.go_back()
+    page.go_forward()
+    page.wait_for_selector("#live tbody tr")
+    assert page.locator("#live tbody tr").count() == 1
+
+    # The page follows the market by itself: the call closes, the result and its reason stand there.
+    stage.close_call(market)
+    page.wait_for_selector(".why")
+    assert "Why this price." in page.locator(".why").inner_text()
+    page.locator("#live", has_text="1,000,000 filled").wait_for()
+
+    stage.deliver(market)
+    buyer.go("/contracts").locator("main tbody tr a").first.click()
+    page.get_by_role("button", name="Show endpoint and token").click()
+    page.wait_for_selector("#token-1")
+    assert page.locator("#token-1").inner_text().count(".") == 2
+    assert "chat/completions" in page.locator("#curl-1").inner_text()
+    stage.use(market)
+    buyer.go("/usage")
+    reload_until(page, lambda now: "qwen3-32b" in now.locator("main").inner_text().lower(), "usage to be shown")
+
+    stage.settle(market)
+    buyer.go("/invoices")
+    reload_until(page, lambda now: now.locator("main tbody tr").count(), "the invoice")
+    page.locator("main tbody tr a").first.click()
+    page.wait_for_selector("a[href$='.pdf']")
+    assert page.locator("tr.total").count() == 1
+    with page.expect_download() as downloaded:
+        page.locator("a[href$='.pdf']").first.click()
+    assert downloaded.value.path().read_bytes().startswith(b"%PDF-")
+    assert not buyer.complaints, buyer.complaints
+
+
+def test_a_provider_from_a_deployment_to_the_statement(visitor, stage, tmp_path):
+    provider = visitor("provider", locale="en")
+    page = provider.go("/deployments/new")
+    filled(
+        page, name="hall 9", accelerator_count="64", engine="vllm", region="cn-north",
+        endpoint="https://hall9.yanshan.example/v1", rated_tokens_per_minute="１００k",
+    )  # fmt: skip
+    choose(page, "#id_grade", "off-peak")
+    choose(page, "#id_accelerator", "H20")
+    page.select_option("#id_precision", "bf16")
+    page.get_by_role("button", name="Register").click()
+    page.wait_for_url("**/deployments")
+    assert "hall 9" in page.locator("main").inner_text()
+
+    market = stage.market()
+    page = provider.go("/capacity/new")
+    choose(page, "#id_deployment", "hall 9")
+    page.select_option("#id_market", str(market.id))
+    filled(page, quantity="2M", tokens_per_minute="80,000", reserve_price="1.00", list_price="2.80")
+    page.get_by_role("button", name="Publish").click()
+    page.wait_for_url("**/capacity")
+    assert "hall 9" in page.locator("main tbody tr").first.inner_text()
+
+    page = provider.go("/meters")
+    filled(page, name="hall-9")
+    choose(page, "#id_deployment", "hall 9")
+    page.get_by_role("button", name="Open", exact=True).click()
+    page.wait_for_selector("#secret")
+    secret = page.locator("#secret").inner_text()
+    assert secret.startswith("ck_")
+
+    stage.bid(market, tokens=500_000)
     stage.close_call(market)
     stage.deliver(market)
-    stage.use(market)
-    contract = next(iter(stage.buyer.client.contracts.list(market=market.id)))
-    opened = stage.buyer.client.meters.register(name=f"gateway {market.id}", role="buyer")
-    stage.count_half(Client(opened.secret, stage.instance.base_url), contract.id)
+    page = provider.go("/deliveries")
+    reload_until(page, lambda now: "hall 9" in now.locator("main").inner_text(), "the delivery")
+    contract = page.locator("main tbody tr", has_text="hall 9").locator("a").first.inner_text()
+    with Meter(url=stage.instance.base_url, api_key=secret, source="hall-9", spool=str(tmp_path / "spool")) as meter:
+        for _ in range(20):
+            meter.record(subject=contract, input_tokens=2_000, output_tokens=500, time=stage.now())
+        meter.flush(60)
+        assert meter.state.rejected_events == 0
+    page = provider.go("/meters")
+    requests = page.locator("main tbody tr", has_text="hall-9").locator("td[data-label^=Requests]")
+    reload_until(page, lambda _: requests.inner_text() == "20", "its events")
+
+    page = provider.go("/statements")
+    before = page.locator("main tbody tr").count()
     stage.settle(market)
-    found = until(lambda: [one.id for one in stage.operator.discrepancies.list(contract=contract.id)], "a discrepancy")[
-        0
-    ]
-    buyer = visitor("buyer", locale="en")
-    page = buyer.go(f"/discrepancies/{found}")
-    page.fill("#id_text", "Our gateway saw half of these requests. 🙂")
-    page.get_by_role("button", name="Send").click()
-    page.wait_for_selector("text=Our gateway saw half")
-    operator = visitor("operator", locale="en")
-    page = operator.go(f"/discrepancies/{found}")
-    assert "Our gateway saw half" in page.locator("main").inner_text()
-    page.fill("#id_accepted_quantity", "0")
-    page.fill("#id_reason", "The buyer's log is right.")
-    page.locator("form", has=page.locator("#id_reason")).locator("button[type=submit]").click()
-    page.wait_for_selector("text=The decision stands")
-    assert stage.operator.discrepancies.get(found)["state"] != "open"
-    assert not buyer.complaints and not operator.complaints, (buyer.complaints, operator.complaints)
+    reload_until(page, lambda now: now.locator("main tbody tr").count() > before, "the statement")
+    page.locator("main tbody tr a").first.click()
+    page.wait_for_selector("tr.total")
+    assert page.locator(f"a[href='/contracts/{contract}']").count()
+    payouts = provider.go("/payouts").locator("main").inner_text()
+    assert "There is no verified bank account" in payouts
+    assert not provider.complaints, provider.complaints
 
 
 def test_a_stranger_sees_none_of_it(visitor, stage, played):
-    buyer = visitor("buyer", locale="en")
-    own = []
-    for listed in ("/contracts", "/invoices"):
-        own.append(buyer.go(listed).locator("main tbody tr a").first.get_attribute("href"))
+    buyer, own = visitor("buyer", locale="en"), set()
+    for listed in ("/overview", "/contracts", "/invoices", "/usage", "/orders", "/claims", "/discrepancies"):
+        links = buyer.go(listed).eval_on_selector_all("main a[href]", "all => all.map((one) => one.pathname)")
+        own |= {path for path in links if re.search(r"\d", path) and not path.startswith(("/markets", "/v1/"))}
+    assert {path.split("/")[1] for path in own} >= {"contracts", "invoices"}
     stranger = visitor("third", locale="en")
-    for path in own:
+    for path in sorted(own):
         answer = stranger.page.request.get(stranger.base_url + path)
         assert answer.status == 404, path
         assert "Lantern" not in answer.text()
@@ -93,8 +165,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(visitor, stage):
     market = stage.market()
     buyer = visitor("buyer", locale="en")
     page = open_market(buyer, market)
-    page.fill("#id_price", "1")
-    page.fill("#id_quantity", "1,500")
+    filled(page, price="1", quantity="1,500")
     page.get_by_role("button", name="Place the order").click()
     page.wait_for_selector("#error_quantity")
     assert "the nearest are" in page.locator("#error_quantity").inner_text()
@@ -105,8 +176,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_is_lost(visitor, stage):
     page.context.clear_cookies(name="sessionid")
     page.get_by_role("button", name="Place the order").click()
     page.wait_for_selector("input[name=login]")
-    page.fill("input[name=login]", "buyer@stage.example")
-    page.fill("input[name=password]", PASSWORD)
+    filled(page, login="buyer@stage.example", password=PASSWORD)
     page.press("input[name=password]", "Enter")
     page.wait_for_selector("#id_quantity")
     assert page.input_value("#id_quantity") == "2,000"
