@@ -27,7 +27,7 @@ run: setup-run ## the exchange with its demo market at http://localhost:8000 (PO
 sandbox: setup-run ## an exchange of its own whose clock runs fast (SPEED=43200: a month a minute), port 8001
 	@exec $(BIN)/python -m config.run --sandbox $(if $(SPEED),--speed $(SPEED))
 
-test: setup ## all tests, on real servers (ARGS= for pytest)
+test: setup ## the tests, on real servers; `make browser` has those in a browser (ARGS= for pytest)
 	$(BIN)/pytest -n 2 $(ARGS)
 
 check: setup ## linters, types, layers, migrations, API schema, deployment settings
@@ -46,7 +46,7 @@ proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
 
 browser: setup ## the pages in a real Chromium, stories and every page (apt install chromium fonts-noto-cjk)
-	$(BIN)/pytest -m "browser and not screenshots" $(ARGS)
+	$(BIN)/pytest -m "browser and not screenshots" -rs $(ARGS)
 
 bench: setup ## the benchmarks, one after the other (half an hour; FULL=1 adds the large ones)
 	$(BIN)/python -m benchmarks
