@@ -13,7 +13,7 @@ import pytest
 from core import clock
 from metering_ingest.audit import CHECKS
 from metering_ingest.models import UsageTagRollup
-from metering_ingest.page_queries import meters_with_health
+from metering_ingest.page_queries import meters_of, with_health
 from tests.given import NOW, given_actor, given_api, given_organization
 from tests.metering.given import given_meter
 from tests.metering.test_reconciliation import Metered
@@ -110,7 +110,7 @@ def test_a_request_counts_once_however_many_classes_it_has() -> None:
         assert {row["class"]: row["events"] for row in ask(api, "group_by=class")} == {
             "requests": 5, "input.text": 5, "input.text.cache_read": 5, "output.text": 5,
         }  # fmt: skip
-    [meter] = meters_with_health(given_actor(delivery.provider), now=NOW)
+    [meter] = with_health(list(meters_of(given_actor(delivery.provider))), now=NOW)
     assert meter.events == 5
 
 
