@@ -6,8 +6,6 @@ from decimal import Decimal
 import pytest
 from ciyuan.errors import CiyuanError
 from ciyuan.resources import block_body
-from django.core.signals import request_finished, request_started
-from django.db import close_old_connections
 
 from core import clock
 from tests.given import (
@@ -27,13 +25,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _in_this_transaction(monkeypatch):
+def _now(monkeypatch, one_transaction):
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    for signal in (request_started, request_finished):
-        signal.disconnect(close_old_connections)
-    yield
-    for signal in (request_started, request_finished):
-        signal.connect(close_old_connections)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Discrepancies, evidence of service, budgets and usage by the SDK and the command line, against the application."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -23,14 +22,8 @@ from tests.sdk.in_process import client_of, commands
 
 
 @pytest.fixture(autouse=True)
-def _in_this_transaction(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A request must not close the test's connection, in whose transaction everything happens."""
+def _now(monkeypatch: pytest.MonkeyPatch, one_transaction: None) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    for signal in (request_started, request_finished):
-        signal.disconnect(close_old_connections)
-    yield
-    for signal in (request_started, request_finished):
-        signal.connect(close_old_connections)
 
 
 @pytest.fixture

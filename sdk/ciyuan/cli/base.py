@@ -200,6 +200,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         delivery,
         discrepancies,
         disputes,
+        export,
         finance,
         gateway,
         guard,
