@@ -50,7 +50,7 @@ TRANSFERS = Table(
     name="transfers",
     columns={
         "id": Column("", lambda row: row[0].pk),
-        "time": Column(_("Time"), lambda row: row[0].booked_at, "pk"),
+        "time": Column(_("Time"), lambda row: row[0].booked_at, "booked_at"),
         "what": Column(_("What"), lambda row: row[0].kind, left=True),
         "stage": Column("", lambda row: row[0].get_stage_display()),
         "label": Column("", lambda row: row[0].label),
@@ -67,4 +67,5 @@ TRANSFERS = Table(
         ),
     },
     time="booked_at",
+    default=("-booked_at", "-pk"),
 )  # fmt: skip

@@ -5,14 +5,14 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.translation import get_language
 from django.views.decorators.http import require_GET
 
 from billing import credit_queries, queries, supplier_forms
 from billing.documents import pdf, table
-from billing.documents.terms import Language
+from billing.documents.terms import page_language, token_names
+from billing.domain.token_classes import shown
 from billing.ledger_words import ACCOUNTS, KINDS, STAGES
-from billing.models import Invoice, Transfer
+from billing.models import Invoice, InvoiceLine, Transfer
 from billing.tables import TRANSFERS, documents_table
 from core.csv_files import csv_response
 from core.listing import Listing
@@ -43,13 +43,19 @@ def show_document(
     context: dict[str, Any] = {
         "document": document,
         "side": side,
-        "lines": document.lines.order_by("number"),
+        "lines": [(line, _counts(line)) for line in document.lines.order_by("number")],
         "taxes": document.taxes.order_by("-section", "vat_thousandths"),
         "notes": Invoice.objects.filter(refers_to=document).order_by("pk"),
     }
     if side == PROVIDER:
         context |= supplier_forms.context(actor, document, upload_form)
     return render(request, "billing/document.html", context, status=status)
+
+
+def _counts(line: InvoiceLine) -> list[tuple[str, int]]:
+    """Return a line's raw counts by name, in the order of a request."""
+    names = token_names(page_language())
+    return [(names.get(name, name), count) for name, count in shown(line.tokens).items()]
 
 
 def _file(request: HttpRequest, actor: Actor, side: str, document_id: int, suffix: str) -> HttpResponse:
@@ -59,7 +65,7 @@ def _file(request: HttpRequest, actor: Actor, side: str, document_id: int, suffi
         raise Http404
     if suffix == "csv":
         return csv_response(table.INVOICE_COLUMNS, table.invoice_rows(document), name=document.number)
-    language = Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
+    language = page_language()
     address = request.build_absolute_uri(f"/{'invoices' if side == BUYER else 'statements'}/{document.pk}")
     response = HttpResponse(pdf.render(document, language, address=address), content_type="application/pdf")
     response["Content-Disposition"] = f'inline; filename="{document.number}-{language.value}.pdf"'

@@ -43,11 +43,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A choice above the table: the values that the address may name, each with its name and condition."""
+    """
+    A choice above the table: the values that the address may name, each with its name and condition.
+
+    One with a `default` always has a value: it says what is shown rather than what is left out.
+    """
 
     label: Text
     choices: Sequence[tuple[str, Text]]
     condition: Callable[[str], Q]
+    default: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Choice:
     label: Text
     value: str
     choices: Sequence[tuple[str, Text]]
+    optional: bool
 
 
 class Listing:
@@ -94,7 +100,8 @@ class Listing:
         column = table.columns.get(self.sort.removeprefix("-"))
         if self.sort and (column is None or not column.sort):
             raise Http404
-        self.chosen = {name: asked[name] for name in table.filters if asked.get(name)}
+        given = {name: asked.get(name) or one.default for name, one in table.filters.items()}
+        self.chosen = {name: value for name, value in given.items() if value}
         for name, value in self.chosen.items():
             if value not in dict(table.filters[name].choices):
                 raise Http404
@@ -116,12 +123,13 @@ class Listing:
     def choices(self) -> list[Choice]:
         """The filters with what is chosen of each."""
         found = self.table.filters.items()
-        return [Choice(name, one.label, self.chosen.get(name, ""), one.choices) for name, one in found]
+        return [Choice(name, one.label, self.chosen.get(name, ""), one.choices, not one.default) for name, one in found]
 
     @property
     def narrowed(self) -> bool:
         """Whether any filter is set: then an empty table says so."""
-        return bool(self.chosen or self.since or self.until)
+        chosen = [name for name in self.chosen if not self.table.filters[name].default]
+        return bool(chosen or self.since or self.until)
 
     @property
     def query(self) -> str:

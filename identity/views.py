@@ -45,7 +45,7 @@ class MemberForm(OnceForm):
 
     email = forms.EmailField(max_length=254, label=gettext_lazy("E-mail"))
     name = forms.CharField(max_length=120, required=False, label=gettext_lazy("Name"))
-    role = forms.ChoiceField(choices=Membership.Role.choices, label=gettext_lazy("Role"))
+    role = forms.ChoiceField(choices=Membership.Role.choices, label=gettext_lazy("Role"), initial="viewer")
 
 
 def _administers(actor: Actor) -> bool:

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
+from billing.documents.terms import page_language, token_names
 from core import clock
 from core.listing import Column, Filter, Listing, Table, Text
 from core.money import MICRO_PER_TOKEN, format_price, format_tokens, format_yuan, round_half_up
@@ -86,8 +87,8 @@ def usage_table(grouping: str) -> Table:
         name=f"usage-by-{grouping}",
         columns=columns,
         filters={
-            "days": Filter(_("Span"), SPAN_NAMES, lambda _value: Q()),
-            "by": Filter(_("Grouped by"), every, lambda _value: Q()),
+            "days": Filter(_("Span"), SPAN_NAMES, lambda _value: Q(), default="1"),
+            "by": Filter(_("Grouped by"), every, lambda _value: Q(), default=DEFAULT),
         },
     )  # fmt: skip
 
@@ -98,12 +99,12 @@ def usage(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Usage of the last days in the grouping that is asked for; the whole in front."""
     grouping = request.GET.get("by") or DEFAULT
     listing = Listing(request, usage_table(grouping if grouping in GROUPINGS else DEFAULT))
-    days = listing.chosen.setdefault("days", "1")
-    listing.chosen.setdefault("by", DEFAULT)
     end = clock.now() + timedelta(hours=1)
-    start = end - SPANS[days]
+    start = end - SPANS[listing.chosen["days"]]
     dimensions = [name for name, _label in GROUPINGS[grouping][1]]
     rows = _shown(usage_queries.usage(actor, group_by=dimensions, start=start, end=end), dimensions)
+    if grouping == "class":  # requests are no tokens; how many there were stands in each row
+        rows = [row for row in rows if row.cells[1] != "requests"]
     rows = listing.ordered(rows)
     if listing.wants_csv:
         return listing.csv_of(rows)
@@ -142,6 +143,9 @@ def _names(dimension: str, values: set[Any]) -> Callable[[Any], Any]:
     if dimension == "deployment":
         known = dict(Deployment.objects.filter(pk__in=values - {None}).values_list("pk", "name"))
         return lambda value: known.get(value, "")
+    if dimension == "class":
+        classes = token_names(page_language())
+        return lambda value: classes.get(value, value)
     if dimension in ("hour", "day"):
         form = "%Y-%m-%d %H:00" if dimension == "hour" else "%Y-%m-%d"
         return lambda value: value.astimezone(SHANGHAI).strftime(form)

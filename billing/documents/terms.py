@@ -7,6 +7,10 @@ translation is improved: a change of wording is a change of this file.
 
 from enum import StrEnum
 
+from django.utils.translation import get_language
+
+from billing.domain.token_classes import SHORT
+
 
 class Language(StrEnum):
     """The languages of documents."""
@@ -177,6 +181,17 @@ _TERMS: dict[str, tuple[str, str]] = {
     "page": ("第 {page} 页，共 {pages} 页", "page {page} of {pages}"),
     "shanghai": ("北京时间", "Beijing time"),
 }
+
+
+def page_language() -> Language:
+    """Return the language in which the page that is asked for is read."""
+    return Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
+
+
+def token_names(language: Language) -> dict[str, str]:
+    """Return what counts are called, by their class in charges and by the name that documents use."""
+    names = {name.removeprefix("token."): term(name, language) for name in _TERMS if name.startswith("token.")}
+    return names | {raw: names[short] for raw, short in SHORT.items()}
 
 
 def term(name: str, language: Language, **values: str) -> str:

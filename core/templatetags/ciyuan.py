@@ -131,6 +131,13 @@ def span(interval: timedelta) -> str:
     return f"{seconds} s"
 
 
+@register.filter
+def scope_id(scope: str, kind: str) -> str:
+    """The id in an account's scope of that kind: `29` of `market:29` for `market`; empty for another."""
+    name, _colon, number = scope.partition(":")
+    return number if name == kind else ""
+
+
 @register.simple_tag
 def value_of(trade: Any) -> str:
     """What a trade's tokens cost at its price."""
