@@ -25,7 +25,7 @@ def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
     if listing.wants_csv:
         return listing.csv(rows, _with_states)
     page = listing.page(rows)
-    context = {"page": page, "orders": _with_states(page.object_list), "listing": listing, "query": listing.query}
+    context = {"page": page, "orders": _with_states(list(page)), "listing": listing, "query": listing.query}
     return render(request, "exchange/orders.html", context)
 
 
@@ -39,7 +39,7 @@ def trades(request: HttpRequest, actor: Actor) -> HttpResponse:
         return listing.csv(rows, _with_markets)
     page = listing.page(rows)
     context: dict[str, Any] = {
-        "page": page, "trades": _with_markets(page.object_list), "listing": listing, "query": listing.query,
+        "page": page, "trades": _with_markets(list(page)), "listing": listing, "query": listing.query,
         "own": actor.organization_id,
     }  # fmt: skip
     return render(request, "exchange/trades.html", context)

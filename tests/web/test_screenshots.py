@@ -58,7 +58,7 @@ def test_pictures(visitor, played, locale):
         for phase, market in vars(played).items() if role in (None, "buyer") else ():
             window.go(f"/markets/{market.id}")
             pictures(window, f"{role or 'visitor'}-market-{phase}", locale)
-        for path in {"buyer": ASKED, "operator": CONSOLE}.get(role, ()):
+        for path in {"buyer": ASKED, "operator": CONSOLE}.get(role or "", ()):
             window.go(path)
             pictures(window, named(role, path), locale)
     assert taken > 40
