@@ -127,7 +127,8 @@ def measure(rows: int, repeats: int) -> dict[str, float | None]:
     from core import clock
     from metering_ingest.actions.store import ingest
     from metering_ingest.domain.events import Decoded, decode, encode_json
-    from metering_ingest.domain.pipeline import MeterFacts, Route, Routes
+    from metering_ingest.domain.pipeline import MeterFacts
+    from metering_ingest.domain.routing import Route, Routes
     from metering_ingest.ingest_workers import own_connection
 
     class Book:

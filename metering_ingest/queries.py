@@ -13,7 +13,7 @@ from exchange.models import DeliveryContract, Market
 from identity.access import Actor
 from metering_ingest.archived import events_between
 from metering_ingest.domain.event_key import first_key, milliseconds
-from metering_ingest.domain.pipeline import PENDING_CODE
+from metering_ingest.domain.routing import PENDING_CODE
 from metering_ingest.models import (
     Claim,
     Discrepancy,

@@ -7,7 +7,8 @@ from core.transactions import assert_in_transaction
 from exchange.actions.markets import mark_final
 from exchange.models import DeliveryContract, Market
 from metering_ingest import queries, service_queries
-from metering_ingest.actions.settlement import return_bonds, settle_market
+from metering_ingest.actions.bonds import return_bonds
+from metering_ingest.actions.settlement import settle_market
 
 
 class NotFinalYet(Conflict):

@@ -6,58 +6,42 @@ only the difference, as the next revision. Settling again without a change does 
 preliminary: it keeps of each provider's bond what open claims may cost. `finality.py` ends that.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import date, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from billing import queries as billing
-from billing.actions import ledger
 from billing.actions.charges import push_charges
 from billing.actions.sweep import sweep_market
-from billing.credit_queries import drawn_micro, usable_credits
-from billing.domain import principal
-from billing.domain.accounts import (
-    AccountRef,
-    available,
-    bond,
-    default_fund,
-    dispute,
-    escrow,
-    fee,
-    payable,
-    receivable,
-    rounding,
-    vat,
-)
-from billing.domain.charges import ChargeInput, ChargeKind
-from billing.domain.postings import Posting, Stage
+from billing.credit_queries import usable_credits
+from billing.domain.charges import ChargeInput
+from billing.domain.postings import Posting
 from core.errors import Conflict
 from core.money import MICRO_PER_TOKEN
-from core.periods import SHANGHAI, Period, shanghai_date, shanghai_day
+from core.periods import Period, shanghai_date, shanghai_day
 from core.transactions import assert_in_transaction
 from exchange.actions.markets import mark_settled
 from exchange.models import ContractLot, DeliveryContract, Market
 from exchange.queries import ShortfallFacts, replaced_tokens_by_lot, shortfalls_of
-from identity.models import Organization
-from metering_ingest import queries
+from metering_ingest.actions.bonds import return_bonds
 from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.losses import Loss, bear
+from metering_ingest.actions.overage import Credit, overage_months
 from metering_ingest.actions.probe_payments import pay_probes
 from metering_ingest.actions.reconciliation import Adjustment, adjustments, reconcile
 from metering_ingest.actions.recount import Usage, provider_meters, recount, void_repeats, wait_for_ingest
+from metering_ingest.actions.settlement_entries import Due, charges_of, loss_of, postings_of
 from metering_ingest.domain.settlement import (
     DeploymentUsage,
     Late,
     Line,
     LineKind,
     Lot,
-    Pot,
     Settlement,
     Terms,
     Undelivered,
-    difference,
     settle,
 )
 from metering_ingest.domain.settlement_inputs import inputs_of
@@ -67,19 +51,6 @@ from providers.actions.scores import lock_scores, record_delivery
 from providers.models import Grade
 from providers.queries import list_price_nano
 
-CHARGE_KINDS = {
-    LineKind.USED: ChargeKind.USED,
-    LineKind.UNUSED: ChargeKind.UNUSED,
-    LineKind.UNDELIVERED: ChargeKind.UNDELIVERED,
-    LineKind.COMPENSATION: ChargeKind.COMPENSATION,
-    LineKind.PENALTY: ChargeKind.PENALTY,
-    LineKind.LATE: ChargeKind.PENALTY,
-    LineKind.DISPUTED: ChargeKind.DISPUTED,
-    LineKind.OVERAGE: ChargeKind.OVERAGE,
-    LineKind.LIST: ChargeKind.LIST,
-    LineKind.UNCHARGED: ChargeKind.OVERAGE,
-}
-
 BEYOND = (LineKind.OVERAGE, LineKind.LIST)
 
 
@@ -87,20 +58,6 @@ class NotDueYet(Conflict):
     """The window or its grace is not over."""
 
     code = "settlement-not-due"
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A contract and the period of it that is settled."""
-
-    contract: DeliveryContract
-    period: Period
-    scope: str
-    labels: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        return f"{self.contract.pk}:{self.period.start:%Y%m%d%H%M%S}"
 
 
 def settle_market(*, market_id: int, now: datetime) -> int:
@@ -120,7 +77,7 @@ def settle_market(*, market_id: int, now: datetime) -> int:
         DeliveryContract.objects.filter(market=market).select_related("grade__model_card", "provider").order_by("pk")
     )
     period = Period(market.window_start, market.window_end)
-    due = [_Due(contract, period, market.scope, _labels(contract, period, market)) for contract in contracts]
+    due = [Due(contract, period, market.scope, _labels(contract, period, market)) for contract in contracts]
     providers = {contract.provider_id for contract in contracts}
     lock_scores(providers)
     pushed = _settle(due, now=now)
@@ -149,7 +106,7 @@ def settle_contract(*, contract_id: int, at: datetime, now: datetime) -> int:
     if now < period.end + _grace(contract.grade):
         raise NotDueYet("The day and its grace are not over; its list usage cannot be settled yet.")
     scope = f"list:{contract.grade_id}:{day:%Y%m%d}"
-    pushed = _settle([_Due(contract, period, scope, _labels(contract, period, None))], now=now)
+    pushed = _settle([Due(contract, period, scope, _labels(contract, period, None))], now=now)
     if pushed:
         sweep_market(scope=scope, now=now)
     return pushed
@@ -176,7 +133,7 @@ def _labels(contract: DeliveryContract, period: Period, market: Market | None) -
     return labels | {"market": market.pk} if market is not None else labels
 
 
-def _settle(due: Sequence[_Due], *, now: datetime) -> int:
+def _settle(due: Sequence[Due], *, now: datetime) -> int:
     if not due:
         return 0
     wait_for_ingest()
@@ -201,7 +158,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             )
     shortfalls = shortfalls_of(ids)
     late = late_work(ids)
-    months = _overage_months(due)
+    months = overage_months(due)
     fees = {provider: billing.fee_thousandths(provider) for provider in {one.contract.provider_id for one in due}}
     delivered = {
         one.contract.pk: [
@@ -218,7 +175,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
     losses: list[tuple[ContractSettlement, Loss]] = []
     undelivered: dict[int, int] = {}
     drawn_first = usable_credits({one.contract.buyer_id for one in due}, at=now)
-    credit = _Credit(due, drawn_first, [month.buyer for month in months.values()])
+    credit = Credit(due, drawn_first, [month.buyer for month in months.values()])
     for one in due:
         contract = one.contract
         earlier = before.get(contract.pk)
@@ -248,8 +205,8 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
                 continue
         revision = earlier.revision + 1 if earlier else 0
         overage = sum(line.buyer_amount_micro for line in result.lines if line.kind in BEYOND)
-        charges += _charges(one, known, result, revision)
-        postings += _postings(one, known, result, revision, drawn_first.get(contract.buyer_id, []))
+        charges += charges_of(one, known, result, revision)
+        postings += postings_of(one, known, result, revision, drawn_first.get(contract.buyer_id, []))
         row = ContractSettlement(
             contract_id=contract.pk,
             period_start=period.start,
@@ -266,7 +223,7 @@ def _settle(due: Sequence[_Due], *, now: datetime) -> int:
             from_default_micro=earlier.from_default_micro if earlier else 0,
         )
         rows.append(row)
-        if loss := _loss(one, known, result, row):
+        if loss := loss_of(one, known, result, row):
             losses.append((row, loss))
         month.spent_micro = spent_elsewhere + overage
         credit.spend(contract.buyer_id, overage - overage_before)
@@ -312,146 +269,10 @@ def _stored(row: ContractSettlement | None) -> Settlement | None:
     return Settlement(lines, row.escrow_micro)
 
 
-def _overage_months(due: Sequence[_Due]) -> dict[int, OverageMonth]:
-    """Lock, in the buyers' order, what each has spent beyond its contracts in the month of the period's start."""
-    month: date = due[0].period.start.astimezone(SHANGHAI).date().replace(day=1)
-    buyers = sorted({one.contract.buyer_id for one in due})
-    OverageMonth.objects.bulk_create(
-        [OverageMonth(buyer_id=buyer, month=month) for buyer in buyers], ignore_conflicts=True
-    )
-    rows = OverageMonth.objects.select_for_update(of=("self",)).select_related("buyer")
-    return {row.buyer_id: row for row in rows.filter(buyer_id__in=buyers, month=month).order_by("buyer_id")}
-
-
 def _list_price(deployment_id: int, period: Period) -> int:
     """The lower of the list prices at the period's ends: a price raised meanwhile does not reach back. 0 for none."""
     prices = (list_price_nano(deployment_id, period.start), list_price_nano(deployment_id, period.end))
     return min((price for price in prices if price is not None), default=0)
-
-
-def _charges(
-    one: _Due, before: Settlement | None, after: Settlement, revision: int
-) -> Iterable[ChargeInput]:  # fmt: skip
-    """One charge per line that changed, with the difference; the first revision has every line whole."""
-    old = {_source_key(one, line): line for line in (before.lines if before else ())}
-    new = {_source_key(one, line): line for line in after.lines}
-    # A line that a ruling makes out of a slice held back corrects that slice: it goes on a note to its document.
-    held_back = next((key for key, line in old.items() if line.kind is LineKind.DISPUTED), None)
-    for key in sorted(old.keys() | new.keys()):
-        was, now = old.get(key), new.get(key)
-        line = now or was
-        assert line is not None
-        if was == now:
-            continue
-        tokens = _less(now.tokens if now else {}, was.tokens if was else {})
-        amounts: dict[str, Any] = {
-            name: (getattr(now, name) if now else 0) - (getattr(was, name) if was else 0)
-            for name in ("quantity_micro_st", "buyer_amount_micro", "seller_amount_micro", "fee_micro")
-        }
-        labels = one.labels | {"lot": line.lot_number, "deployment": line.deployment_id}
-        if line.kind == LineKind.UNCHARGED:
-            labels["uncharged"] = True
-        if line.penalty_thousandths:
-            labels["penalty_thousandths"] = line.penalty_thousandths
-        if line.kind == LineKind.LATE:
-            labels["late"] = True
-        if line.kind == LineKind.LIST:
-            labels |= {"price_book": line.price_book, "price_rule": line.price_rule, "calculation": line.calculation}
-        yield ChargeInput(
-            source_key=key,
-            revision=revision,
-            kind=CHARGE_KINDS[line.kind],
-            buyer_id=one.contract.buyer_id,
-            provider_id=one.contract.provider_id,
-            scope=one.scope,
-            labels={name: value for name, value in labels.items() if value is not None},
-            buyer_price_nano=line.buyer_price_nano,
-            seller_price_nano=line.seller_price_nano,
-            tokens=tokens,
-            occurred=one.period,
-            refers_to=None if was else held_back,
-            **amounts,
-        )
-
-
-def _source_key(one: _Due, line: Line) -> str:
-    """Name what is charged. A price that is not the lot's is in it: a line keeps one price over all revisions."""
-    price = f":{line.buyer_price_nano}" if line.lot_number is None else ""
-    return f"contract:{one.key}:{line.key}{price}"
-
-
-def _less(after: dict[str, int] | Any, before: dict[str, int] | Any) -> dict[str, int]:
-    names = sorted({*after, *before})
-    return {name: n for name in names if (n := after.get(name, 0) - before.get(name, 0))}
-
-
-def _postings(
-    one: _Due, before: Settlement | None, after: Settlement, revision: int, drawn_first: Sequence[AccountRef]
-) -> list[Posting]:
-    """
-    Move what each pot gains, through the escrow of the market (or of the day's list usage), which it leaves as it is
-    but for what this contract's lots had put there. The buyer pays from gifts and bundles before money; what it gets
-    back goes first to those that paid.
-    """
-    gains = difference(before, after)
-    contract, key = one.contract, _posting_key(one, revision)
-    buyer, provider, hub = contract.buyer_id, contract.provider_id, escrow(one.scope)
-    kept, proceeds, tax = gains.get(Pot.FEE, 0), gains.get(Pot.PROVIDER, 0), contract.provider.vat_rate_thousandths
-    paid = principal.split_given_fee(max(proceeds, 0) + max(kept, 0), max(kept, 0), vat_thousandths=tax)
-    taken = principal.split_given_fee(max(-proceeds, 0) + max(-kept, 0), max(-kept, 0), vat_thousandths=tax)
-    coming = principal.take_back_from_provider(
-        key=f"{key}:taken", target=hub, provider_id=provider, scope=one.scope, split=taken
-    )
-    going = principal.pay_provider(key=f"{key}:paid", source=hub, provider_id=provider, scope=one.scope, split=paid)
-    # What the provider owes for undelivered tokens, and the buyer's penalty, are paid by `losses.bear`.
-    gains[Pot.BUYER] = gains.get(Pot.BUYER, 0) + gains.get(Pot.PENALTY, 0)
-    parts: list[tuple[Pot, str, AccountRef, tuple[AccountRef, ...]]] = [
-        (Pot.BUYER, "usage", *_payers(buyer, drawn_first)),
-        (Pot.DEFAULT_FUND, "surplus", default_fund(), ()),
-        (Pot.ROUNDING, "rounding", rounding(one.scope), ()),
-        (Pot.DISPUTE, "dispute", dispute(provider, one.scope), ()),
-    ]
-    if revision and (back := gains.get(Pot.BUYER, 0)) > 0:
-        for number, (account, drawn) in enumerate(drawn_micro(buyer, f"settle:{one.key}:")):
-            if part := min(drawn, back):
-                going.append(Posting(f"{key}:credit:{number}", "credit_back", Stage.POSTED, hub, account, part))
-                back -= part
-        gains[Pot.BUYER] = 0
-        if back:
-            going.append(Posting(f"{key}:{Pot.BUYER}", "refund", Stage.POSTED, hub, available(buyer), back))
-    for pot, kind, account, fallbacks in parts:
-        amount = gains.get(pot, 0)
-        if amount > 0:
-            if pot is Pot.BUYER:
-                kind, account = "refund", available(buyer)
-            going.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, hub, account, amount))
-        elif amount < 0:
-            coming.append(Posting(f"{key}:{pot}", kind, Stage.POSTED, account, hub, -amount, fallbacks=fallbacks))
-    return [*coming, *going]
-
-
-def _payers(buyer: int, drawn_first: Sequence[AccountRef]) -> tuple[AccountRef, tuple[AccountRef, ...]]:
-    accounts = (*drawn_first, available(buyer), receivable(buyer))
-    return accounts[0], accounts[1:]
-
-
-def _posting_key(one: _Due, revision: int) -> str:
-    return f"settle:{one.key}:{revision}"
-
-
-def _loss(one: _Due, before: Settlement | None, after: Settlement, row: ContractSettlement) -> Loss | None:
-    """Return what this revision changes of what the provider owes, or None."""
-    gains = difference(before, after)
-    compensation, penalty = -gains.get(Pot.COMPENSATION, 0), -gains.get(Pot.PENALTY, 0)
-    if not compensation and not penalty:
-        return None
-    contract = one.contract
-    like = ChargeInput(
-        source_key=f"cover:{one.key}", revision=row.revision, kind=ChargeKind.PENALTY, buyer_id=contract.buyer_id,
-        provider_id=contract.provider_id, scope=one.scope, labels=one.labels, quantity_micro_st=0, buyer_price_nano=0,
-        seller_price_nano=0, buyer_amount_micro=0, seller_amount_micro=0, fee_micro=0, tokens={}, occurred=one.period,
-    )  # fmt: skip
-    return Loss(_posting_key(one, row.revision), like, compensation, penalty, row.from_default_micro)
 
 
 def _undelivered_tokens(result: Settlement, missing: Sequence[ShortfallFacts]) -> int:
@@ -466,7 +287,7 @@ def _undelivered_tokens(result: Settlement, missing: Sequence[ShortfallFacts]) -
     return -(-(work * 1_000 + late) // (MICRO_PER_TOKEN * 1_000)) + sum(s.replaced_tokens for s in missing)
 
 
-def _score(due: Sequence[_Due], undelivered: dict[int, int], *, now: datetime) -> None:
+def _score(due: Sequence[Due], undelivered: dict[int, int], *, now: datetime) -> None:
     """Put on record how each provider of a market delivered; list usage promises nothing and scores nothing."""
     by_provider: dict[int, list[DeliveryContract]] = {}
     for one in due:
@@ -481,64 +302,3 @@ def _score(due: Sequence[_Due], undelivered: dict[int, int], *, now: datetime) -
             undelivered_tokens=sum(undelivered[contract.pk] for contract in contracts),
             now=now,
         )
-
-
-class _Credit:
-    """
-    What buyers can still pay for usage beyond their contracts: gifts and bundles, free money, and credit that they do
-    not owe yet.
-
-    Where any of them may, every account of the settlement is locked, so that nobody spends the same money meanwhile.
-    """
-
-    def __init__(
-        self, due: Sequence[_Due], drawn_first: Mapping[int, Sequence[AccountRef]], buyers: Sequence[Organization]
-    ) -> None:
-        self.left: dict[int, int] = {}
-        may = [buyer for buyer in buyers if buyer.allows_overage_micro]
-        if not may:
-            return
-        accounts: set[AccountRef] = set()
-        for one in due:
-            buyer, provider, scope = one.contract.buyer_id, one.contract.provider_id, one.scope
-            accounts |= set(drawn_first.get(buyer, []))
-            accounts |= {available(buyer), receivable(buyer), payable(provider), bond(provider, scope), escrow(scope)}
-        balances = ledger.lock_accounts(accounts | {fee(due[0].scope), vat(due[0].scope), rounding(due[0].scope)})
-        self.left = {
-            buyer.pk: billing.spendable_micro(buyer.pk, credit_limit_micro=buyer.credit_limit_micro)
-            + sum(balances[account].free_micro for account in drawn_first.get(buyer.pk, []))
-            for buyer in may
-        }
-
-    def left_micro(self, buyer_id: int) -> int:
-        """Return what a buyer can still pay."""
-        return max(0, self.left.get(buyer_id, 0))
-
-    def spend(self, buyer_id: int, amount_micro: int) -> None:
-        """Note what a buyer pays (negative: gets back)."""
-        self.left[buyer_id] = self.left.get(buyer_id, 0) - amount_micro
-
-
-def return_bonds(market: Market, provider_ids: Iterable[int], *, now: datetime, final: bool = False) -> None:
-    """Give the bonds of a market back: what open claims may cost is kept, unless the settlement is final."""
-    accounts = {provider: bond(provider, market.scope) for provider in sorted(provider_ids)}
-    claimed = {} if final else queries.claimed_micro(market.pk)
-    balances = ledger.lock_accounts(accounts.values())
-    ledger.post_all(
-        [
-            principal.return_bond(
-                key=f"{'final' if final else 'settle'}bond:{market.pk}:{provider}", seller_id=provider,
-                scope=market.scope, amount_micro=left,
-            )
-            for provider, account in accounts.items()
-            if (left := balances[account].posted_micro - claimed.get(provider, 0)) > 0
-        ],
-        now=now,
-    )  # fmt: skip
-
-
-def overage_left_micro(buyer: Organization, at: datetime) -> int:
-    """Return what a buyer may still use beyond its contracts in the month of `at`, in micro-yuan."""
-    month = at.astimezone(SHANGHAI).date().replace(day=1)
-    spent = OverageMonth.objects.filter(buyer=buyer, month=month).values_list("spent_micro", flat=True).first() or 0
-    return max(0, buyer.allows_overage_micro - spent)

@@ -26,7 +26,8 @@ from metering_ingest.actions.partitions import ensure_days, partition_name
 from metering_ingest.archived import contents_of_archived, may_be_archived
 from metering_ingest.domain.event_key import milliseconds
 from metering_ingest.domain.events import USAGE, VOID, Decoded, Event, Rejection
-from metering_ingest.domain.pipeline import MeterFacts, Prepared, RouteBook, conflict, prepare
+from metering_ingest.domain.pipeline import MeterFacts, Prepared, conflict, prepare
+from metering_ingest.domain.routing import RouteBook
 from metering_ingest.domain.rows import Rollup, TagRollup, copy_rows, rollup, tag_rollup
 
 Connection = psycopg.Connection[Any]

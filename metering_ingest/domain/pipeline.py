@@ -8,22 +8,19 @@ usage object is taken apart by the SDK and joins the same columns. What is wrong
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from hashlib import blake2b
-from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-import msgspec
 import numpy as np
-from ciyuan.usage import Usage, UsageError, parse_usage
+from ciyuan.usage import UsageError
 from numpy.typing import NDArray
 
-from metering_ingest.domain.classes import BAND_BOUNDS, COLUMN_CLASSES
-from metering_ingest.domain.event_key import DIGEST_BYTES, milliseconds
-from metering_ingest.domain.events import MAX_REQUEST_TOKENS, VOID, Data, Event, Rejection, Totals
+from metering_ingest.domain.classes import BAND_BOUNDS
+from metering_ingest.domain.events import VOID, Event, Rejection, Totals
+from metering_ingest.domain.key_columns import Ints, keys_of_all, milliseconds_of_all
+from metering_ingest.domain.routing import PENDING_CODE, STANDING, UNNAMED, Route, RouteBook, Routes
+from metering_ingest.domain.usage_parts import details_of, encode, take_apart
 
-Ints = NDArray[np.int64]
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FUTURE_MS = 5 * 60_000
@@ -35,49 +32,6 @@ class Work(Protocol):
     """Columns of all input, cached input and output tokens → micro-ST of fresh input, cached input and output."""
 
     def __call__(self, inputs: Ints, cached: Ints, outputs: Ints, /) -> tuple[Ints, Ints, Ints]: ...
-
-
-class Route(NamedTuple):
-    """
-    Where the usage of one subject belongs, from `start_ms` to `end_ms`: a contract (0: none), or `STANDING`, the list
-    contract that is made on first need. Usage that is stored at `settles_ms` or later has it settled again.
-    """
-
-    start_ms: int
-    end_ms: int
-    contract_id: int
-    settles_ms: int
-
-
-class Routes(NamedTuple):
-    """The routes of a subject that meet one hour, in order, without gaps; or why there are none."""
-
-    routes: tuple[Route, ...]
-    code: str = ""
-    detail: str = ""
-
-
-#: The contract of usage outside any market: the standing one, whose id the book tells.
-STANDING = -1
-#: A window whose market has not made its contracts yet.
-UNNAMED = -2
-
-
-#: What an event is kept aside with that needs nobody's help, only time.
-PENDING_CODE = "contract-pending"
-
-
-class RouteBook(Protocol):
-    """Names contracts. It may read the database, and make a standing contract, on a connection of its own."""
-
-    def __call__(self, wanted: set[tuple[str, int]], /) -> Mapping[tuple[str, int], Routes]:
-        """Return the routes of (subject, hour since 1970) pairs."""
-
-    def standing(self, subject: str, /) -> int:
-        """Return the contract of a subject's usage outside any market."""
-
-    def is_probe(self, attempt_id: str, /) -> bool:
-        """Whether the exchange itself made the attempt: its usage is nobody's, under minus the contract's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +85,7 @@ class Prepared:
         return [whole[at : at + 16] for at in range(0, len(whole), 16)]
 
 
-class _Parts(NamedTuple):
-    """Usage of one event by column, the rest by class, and what is kept beside it."""
-
-    requests: int
-    fresh: int
-    cached: int
-    visible: int
-    reasoning: int
-    inputs: int
-    cached_inputs: int
-    outputs: int
-    extras: dict[str, int]
-
-
-_COLUMNS = frozenset(COLUMN_CLASSES)
 _BOUNDS = np.array(BAND_BOUNDS)
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def prepare(
@@ -213,7 +151,7 @@ class _Batch:
         if self.keep[row]:
             event = self.events[row]
             self.rejections.append(
-                Rejection(self.places[row], code, detail, field_, event.id, event.source, _encode(event))
+                Rejection(self.places[row], code, detail, field_, event.id, event.source, encode(event))
             )
             self.keep[row] = False
 
@@ -240,7 +178,7 @@ class _Batch:
             ):  # fmt: skip
                 continue
             try:
-                parts = _take_apart(d)
+                parts = take_apart(d)
             except UsageError as error:
                 where = "data.classes" if d.classes is not None else "data.usage"
                 self.reject(row, error.code.replace("_", "-"), f"{error.detail}.", f"{where}.{error.field}")
@@ -250,7 +188,7 @@ class _Batch:
                 self.reasoning[row], self.inputs[row], self.cached[row], self.outputs[row] = parts[4:8]
                 if parts.extras:
                     self.extras[row] = parts.extras
-            self.details[row] = _details(d, self.extras.get(row))
+            self.details[row] = details_of(d, self.extras.get(row))
             if d.tags:
                 self.tags[row] = d.tags
             if d.attempt_id:
@@ -262,7 +200,7 @@ class _Batch:
     def place_in_time(self, now_ms: int, times_ms: Sequence[int] | None) -> None:
         """Give every event its time; refuse the future and what is too old to keep."""
         if times_ms is None:
-            self.ms = _milliseconds(self.events)
+            self.ms = milliseconds_of_all(self.events)
         else:
             self.ms = np.array([times_ms[i] for i in self.places], dtype=np.int64)
         for row in np.nonzero(self.ms > now_ms + FUTURE_MS)[0].tolist():
@@ -333,7 +271,7 @@ class _Batch:
         fresh_work, reused_work, made_work = (
             meter.work(self.inputs, self.cached, self.outputs) if self.count else (self.inputs,) * 3
         )
-        keys = _keys(self.source, self.id, self.ms)
+        keys = keys_of_all(self.source, self.id, self.ms)
         halves = keys.view(">u8").astype(np.uint64)
         as_sent = not self.rejections
         at: Ints | slice = slice(None) if as_sent else np.nonzero(self.keep)[0]
@@ -403,28 +341,6 @@ def chosen(column: Sequence[_T], rows: Sequence[int] | None) -> Sequence[_T]:
     return itemgetter(*rows)(column) if len(rows) > 1 else [column[row] for row in rows]
 
 
-def _milliseconds(events: Sequence[Event]) -> Ints:
-    """Event times in whole milliseconds, rounded down. A float64 holds a time's microseconds well enough to round."""
-    seconds = np.fromiter(map(datetime.timestamp, [event.time for event in events]), np.float64, len(events))  # type: ignore[arg-type]
-    return np.round(seconds * 1e6).astype(np.int64) // 1_000
-
-
-def _keys(sources: Sequence[str], ids: Sequence[bytes], ms: Ints) -> NDArray[np.uint8]:
-    """The keys of events as rows of sixteen bytes. Each source is hashed once and its state copied for every id."""
-    begun = {source: blake2b(f"{source}\0".encode(), digest_size=DIGEST_BYTES) for source in set(sources)}
-    of_event = repeat(begun[sources[0]]) if len(begun) == 1 else map(begun.__getitem__, sources)
-    digests = []
-    for state, id_ in zip(of_event, ids, strict=False):
-        digest = state.copy()
-        digest.update(id_)
-        digests.append(digest.digest())
-    keys = np.empty((len(ids), 16), dtype=np.uint8)
-    stamps = np.clip(ms, 0, 2**48 - 1).astype(">u8").view(np.uint8).reshape(-1, 8)
-    keys[:, :6] = stamps[:, 2:]
-    keys[:, 6:] = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-    return keys
-
-
 def _same(one: Event, other: Event) -> bool:
     return one.data == other.data and one.subject == other.subject and one.type == other.type
 
@@ -433,63 +349,5 @@ def conflict(index: int, event: Event) -> Rejection:
     """Return the answer to an event whose id is taken by other content."""
     return Rejection(
         index, "conflict", "Another event with this source and id, but other content, was received before; it stands.",
-        "id", event.id, event.source, _encode(event),
+        "id", event.id, event.source, encode(event),
     )  # fmt: skip
-
-
-def _take_apart(data: Data) -> _Parts | None:
-    """Return the classes of an event that names them, or None for plain totals. :raises UsageError: by field."""
-    if data.classes is None and data.usage is None:
-        if data.format is not None:
-            raise UsageError("missing", "usage", "format is given, but no usage object")
-        return None
-    if data.input_tokens or data.cached_input_tokens or data.output_tokens or data.reasoning_tokens:
-        raise UsageError("given_twice", "input_tokens", "give plain totals, classes or a usage object: one of them")
-    if data.classes is not None and data.usage is not None:
-        raise UsageError("given_twice", "classes", "give classes or a usage object, not both")
-    if data.classes is not None:
-        usage = parse_usage("ciyuan", data.classes)
-    else:
-        usage = parse_usage(data.format or "openai", data.usage)
-    return parts_of(usage)
-
-
-def parts_of(usage: Usage) -> _Parts:
-    """Return a usage by column. :raises UsageError: for more tokens than any request has."""
-    if usage.total_tokens > MAX_REQUEST_TOKENS:
-        raise UsageError("too_large", "total", f"{usage.total_tokens} tokens are more than any request has")
-    tokens, counts = usage.tokens, usage.counts
-    extras = {name: n for name, n in (*tokens.items(), *counts.items()) if name not in _COLUMNS}
-    return _Parts(
-        min(counts.get("requests", 1), MAX_REQUEST_TOKENS),
-        tokens.get("input.text", 0), tokens.get("input.text.cache_read", 0),
-        tokens.get("output.text", 0), tokens.get("output.reasoning", 0),
-        usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, extras,
-    )  # fmt: skip
-
-
-def _details(data: Data, extras: dict[str, int] | None) -> bytes | None:
-    kept: dict[str, Any] = {}
-    if extras:
-        kept["classes"] = extras
-    for name in (
-        "status",
-        "ttft_ms",
-        "duration_ms",
-        "attempt_id",
-        "model",
-        "tags",
-        "input_bytes",
-        "output_bytes",
-        "tokenizer",
-    ):
-        if (value := getattr(data, name)) is not None:
-            kept[name] = value
-    if data.refers_to is not None:
-        kept["refers_to"] = data.refers_to
-    return _encode(kept) if kept else None
-
-
-def event_ms(event: Event) -> int | None:
-    """Return the event's own time in milliseconds, None where it has none."""
-    return None if event.time is None else milliseconds(event.time)

@@ -14,7 +14,8 @@ from django.db import connection
 from metering_ingest.actions import partitions
 from metering_ingest.actions.store import Result, ingest
 from metering_ingest.domain.events import decode
-from metering_ingest.domain.pipeline import MeterFacts, Route, Routes
+from metering_ingest.domain.pipeline import MeterFacts
+from metering_ingest.domain.routing import Route, Routes
 
 NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 
