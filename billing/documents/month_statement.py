@@ -48,5 +48,8 @@ def of(organization: Organization, month: date, language: Language) -> bytes:
 
 
 def _row(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    amounts = [thousands(row[name]) if row[name] else "" for name in ("billed", "paid_in", "balance")]
+    billed, paid_in = (
+        "" if row[name] in ("", "0.00") and row["kind"] not in SUMS else row[name] for name in ("billed", "paid_in")
+    )
+    amounts = [thousands(amount) if amount else "" for amount in (billed, paid_in, row["balance"])]
     return {"sum": row["kind"] in SUMS, "cells": [row["time"], kind, row["reference"], *amounts]}
