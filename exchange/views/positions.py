@@ -38,9 +38,9 @@ class ExclusionForm(OnceForm):
 @require_GET
 @require_actor("read")
 def positions(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """What one holds and may sell in each market, the latest delivery window first."""
+    """What one holds and may sell in each market that is not settled, the latest delivery window first."""
     rows = (
-        MarketPosition.objects.filter(organization_id=actor.organization_id)
+        MarketPosition.objects.filter(organization_id=actor.organization_id, market__settled_at__isnull=True)
         .exclude(capacity_tokens=0, position_tokens=0, open_sell_tokens=0)
         .select_related("market__grade__model_card")
         .order_by("-market__window_start", "-pk")
