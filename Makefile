@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 FIND_PYTHON = command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is missing; on Debian: apt install python3 python3-pip (or name one: make PYTHON=python3.12 …)"; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run sandbox test check check-focus check-litellm check-engine proof browser bench day screenshots lock clean
+.PHONY: help setup setup-run run sandbox test check check-focus check-litellm check-engine check-fuzz proof browser bench day screenshots lock clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ check-litellm: setup ## the unmodified LiteLLM reports its usage here and calls 
 
 check-engine: setup ## guard and gateway before a real engine, llama.cpp on a random model: every token agrees (170 MB once)
 	$(BIN)/pytest -m engine tests/gateway/test_real_engine.py
+
+check-fuzz: setup ## schemathesis tries every operation of the API's own document: no 5xx, nothing undocumented (WHO=buyer, CASES=20)
+	$(BIN)/python -m config.check_fuzz $(WHO)
 
 proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
