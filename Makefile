@@ -49,7 +49,7 @@ proof: setup ## the same promises at full size
 	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
 
 browser: setup ## the pages in a real Chromium, stories and every page (apt install chromium fonts-noto-cjk)
-	$(BIN)/pytest -m "browser and not screenshots" -rs $(ARGS)
+	$(BIN)/pytest -m "browser and not screenshots" $(or $(ARGS),tests/web)
 
 bench: setup ## the benchmarks, one after the other (half an hour; FULL=1 adds the large ones)
 	$(BIN)/python -m benchmarks

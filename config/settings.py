@@ -363,6 +363,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("ciyuan/icon.svg")},
     ],
+    "STYLES": [lambda request: static("ciyuan/console.css")],
     "DASHBOARD_CALLBACK": "metering_ingest.at_a_glance.context",
     "SIDEBAR": {"show_search": True, "show_all_applications": True},
 }

@@ -8,6 +8,7 @@ the worker's database is dropped and cloned anew afterwards, never flushed: what
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.property)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        terminalreporter.write_line(
+            "No Chromium is installed: the browser tests are left out (apt install chromium fonts-noto-cjk)."
+        )
 
 
 def pytest_unconfigure() -> None:

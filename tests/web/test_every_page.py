@@ -23,6 +23,12 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 900}
 ELSEWHERE = ("/v1/", "/admin", "/accounts", "/docs", "/i18n", "/static", "/metrics", "/healthz", "/readyz", "/.well")
 #: Pages that show each role something else.
 OF_EACH = {"/overview", "/markets/N", "/contracts/N", "/organization", "/fees", "/rules", "/account"}
+#: The console's pages that operators work on: today at a glance, lists, a form to change something, the log.
+CONSOLE = (
+    "/admin/", "/admin/exchange/market/", "/admin/exchange/tradingstop/add/", "/admin/identity/organization/",
+    "/admin/identity/organization/1/change/", "/admin/identity/auditentry/", "/admin/billing/invoice/",
+    "/admin/billing/billingprofile/add/", "/admin/exchange/surveillancefinding/",
+)  # fmt: skip
 
 
 def addresses():
@@ -105,3 +111,11 @@ def test_no_page_complains_and_every_one_fits(visitor, stage, played, locale):
         assert not window.complaints, window.complaints
     assert found == {}
     assert len(seen) > 40, seen
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en"])
+def test_the_console_is_for_everybody(visitor, stage, played, locale):
+    window = visitor("operator", locale=locale)
+    found = {path: wrong for path in CONSOLE if (wrong := violations(window.go(path)))}
+    assert not window.complaints, window.complaints
+    assert found == {}
