@@ -8,6 +8,7 @@ import shutil
 from datetime import UTC, datetime
 
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 
 from config.instance import Instance
 from tests.web.stage import PASSWORD, PATIENCE_SECONDS, Stage
@@ -69,8 +70,13 @@ class Visitor:
             self.complaints.append(f"{self.page.url} asks another host: {url}")
 
     def go(self, path: str):
-        """Open a page; it is there."""
-        answer = self.page.goto(self.base_url + path)
+        """Open a page; it is there. A market's page that renews itself at that moment is left all the same."""
+        try:
+            answer = self.page.goto(self.base_url + path)
+        except PlaywrightError as error:
+            if "ERR_ABORTED" not in str(error):
+                raise
+            answer = self.page.goto(self.base_url + path)
         assert answer.status < 400, f"{path}: {answer.status}"
         return self.page
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from ciyuan import Meter
 
-from tests.web.stage import PASSWORD, reload_until
+from tests.web.stage import PASSWORD, reload_until, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
@@ -136,11 +136,12 @@ def test_a_provider_from_a_deployment_to_the_statement(visitor, stage, tmp_path)
     requests = page.locator("main tbody tr", has_text="hall-9").locator("td[data-label^=Requests]")
     reload_until(page, lambda _: requests.inner_text() == "20", "its events")
 
-    page = provider.go("/statements")
-    before = page.locator("main tbody tr").count()
     stage.settle(market)
-    reload_until(page, lambda now: now.locator("main tbody tr").count() > before, "the statement")
-    page.locator("main tbody tr a").first.click()
+    statement = until(
+        lambda: [one for one in stage.provider.client.statements.list() if one.period_start == market.window_start],
+        "the statement",
+    )[0]
+    provider.go("/statements").get_by_role("link", name=statement.number).first.click()
     page.wait_for_selector("tr.total")
     assert page.locator(f"a[href='/contracts/{contract}']").count()
     payouts = provider.go("/payouts").locator("main").inner_text()
