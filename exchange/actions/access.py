@@ -49,7 +49,6 @@ def access_token(*, contract: DeliveryContract, served: ContractDeployment, now:
         "st_per_minute": contract.rate_tokens_per_minute,
         "nbf": int(contract.window_start.timestamp()),
         "exp": int(contract.window_end.timestamp()),
-        "iat": int(contract.created_at.timestamp()),
     }
     return jwt.encode(claims, private, algorithm="EdDSA", headers={"kid": key.kid})
 
