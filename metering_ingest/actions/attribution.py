@@ -23,7 +23,8 @@ from core.periods import shanghai_date, shanghai_day
 from exchange.models import DeliveryContract, Market
 from metering_ingest import probe_attempts
 from metering_ingest.domain.event_key import milliseconds, moment_of
-from metering_ingest.domain.pipeline import HOUR_MS, Ints, MeterFacts
+from metering_ingest.domain.key_columns import Ints
+from metering_ingest.domain.pipeline import HOUR_MS, MeterFacts
 from metering_ingest.domain.routing import STANDING, UNNAMED, Route, Routes
 from metering_ingest.models import Meter, SubjectAlias
 
