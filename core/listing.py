@@ -20,7 +20,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from core.csv_files import csv_response
-from core.periods import SHANGHAI
+from core.periods import SHANGHAI, day_of
 
 Text = str | Promise
 PER_PAGE = 50
@@ -202,7 +202,7 @@ def _day(text: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        return day_of(text)
     except ValueError:
         raise Http404 from None
 

@@ -39,6 +39,18 @@ class Period:
         return self.start < other.end and other.start < self.end
 
 
+def day_of(text: str) -> date:
+    """
+    Return the day that a text such as 2026-11-20 names.
+
+    :raises ValueError: it names none, or one so far away that the midnights around it are no moments.
+    """
+    day = date.fromisoformat(text)
+    if not 1970 <= day.year < 9999:
+        raise ValueError(f"{text} is too far away")
+    return day
+
+
 def shanghai_date(moment: datetime) -> date:
     """Return the calendar date in Shanghai."""
     return moment.astimezone(SHANGHAI).date()

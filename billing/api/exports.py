@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from billing.api.ledger import ORGANIZATION, BillingView
 from billing.documents.focus import focus_csv, focus_parquet
 from core.errors import BadRequest
-from core.periods import Period, shanghai_date, shanghai_day
+from core.periods import Period, day_of, shanghai_date, shanghai_day
 
 LONGEST = timedelta(days=366)
 DAYS = [
@@ -43,7 +43,7 @@ class ExportView(BillingView):
     def _day(self, name: str, default: date) -> date:
         text = self.request.query_params.get(name)
         try:
-            return default if text is None else date.fromisoformat(text)
+            return default if text is None else day_of(text)
         except ValueError:
             raise BadRequest(f"{name} is a date such as 2026-11-20.", field=name) from None
 

@@ -22,7 +22,7 @@ from core.api.paging import page
 from core.csv_files import as_csv
 from core.errors import BadRequest, NotFound
 from core.money import format_yuan
-from core.periods import shanghai_date
+from core.periods import day_of, shanghai_date
 from core.signing import as_jwk
 from identity.api.base import ApiView
 
@@ -114,7 +114,7 @@ class BooksView(BillingView):
         today = shanghai_date(self.now) + timedelta(days=1)  # postings after a closing stand on the next day
         text = self.request.query_params.get(name)
         try:
-            day = date.fromisoformat(text) if text is not None else shanghai_date(self.now)
+            day = day_of(text) if text is not None else shanghai_date(self.now)
         except ValueError:
             raise BadRequest(f"{name} is a date such as 2026-11-20.", field=name) from None
         if day > today:

@@ -24,7 +24,7 @@ from core.api.paging import page
 from core.api.serializers import StrictSerializer
 from core.errors import BadRequest
 from core.money import format_yuan
-from core.periods import shanghai_date
+from core.periods import day_of, shanghai_date
 from identity.models import Organization
 from identity.queries import operator_organization
 
@@ -94,7 +94,7 @@ class AnswerIn(StrictSerializer):
 def first_of(text: str) -> date:
     """Return the first day of the month that a text names; BadRequest for none."""
     try:
-        return date.fromisoformat(f"{text}-01")
+        return day_of(f"{text}-01")
     except ValueError:
         raise BadRequest("month is a month such as 2026-11.", field="month") from None
 
@@ -165,7 +165,7 @@ class FinanceReports(FinanceView):
         """Revenue, contract liabilities, receivables with their ageing, payables and VAT, as of the end of a day."""
         text = request.query_params.get("day")
         try:
-            day = date.fromisoformat(text) if text else shanghai_date(self.now)
+            day = day_of(text) if text else shanghai_date(self.now)
         except ValueError:
             raise BadRequest("day is a day such as 2026-11-20.", field="day") from None
         sections = {

@@ -2,6 +2,8 @@
 
 from datetime import date
 
+from core.periods import day_of
+
 
 class DayConverter:
     """A day, as in 2026-11-20."""
@@ -9,7 +11,7 @@ class DayConverter:
     regex = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
     def to_python(self, value: str) -> date:
-        return date.fromisoformat(value)  # a ValueError here is Django's "no such address"
+        return day_of(value)  # a ValueError here is Django's "no such address"
 
     def to_url(self, value: date) -> str:
         return value.isoformat()
@@ -21,7 +23,7 @@ class MonthConverter:
     regex = r"20[0-9]{2}-(0[1-9]|1[0-2])"
 
     def to_python(self, value: str) -> date:
-        return date.fromisoformat(f"{value}-01")
+        return day_of(f"{value}-01")
 
     def to_url(self, value: date) -> str:
         return f"{value:%Y-%m}"

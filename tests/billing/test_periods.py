@@ -175,6 +175,7 @@ def test_a_buyer_confirms_the_statement_that_it_read():
         pdf = theirs.get(f"{path}.pdf?month=2026-11&language={language}")
         assert pdf.content.startswith(b"%PDF") and pdf["Content-Type"] == "application/pdf"
     assert theirs.get(f"{path}.pdf?language=fr").json()["field"] == "language"
+    assert theirs.get(f"{path}?month=9999-12").json()["field"] == "month"
     answer = {"month": "2026-10", "digest": "x", "agrees": True}
     assert theirs.post(path, answer).status_code == 409
     october = theirs.get(f"{path}?month=2026-10").json()["digest"]

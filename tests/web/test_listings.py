@@ -138,6 +138,6 @@ def test_pages_follow_each_other_without_gap(monkeypatch):
     assert listing.query == "sort=-kind&kind=buyer" and listing.export_href == "?sort=-kind&kind=buyer&format=csv"
     heading = listing.headings[1]
     assert (heading.order, heading.href) == ("descending", "?sort=kind&kind=buyer")
-    for wrong in ({"since": "yesterday"}, {"kind": "king"}, {"sort": "created_at"}):
+    for wrong in ({"since": "yesterday"}, {"until": "9999-12-31"}, {"kind": "king"}, {"sort": "created_at"}):
         with pytest.raises(Http404):
             Listing(RequestFactory().get("/", wrong), table)
