@@ -191,8 +191,8 @@ class Book(Commands):
         plain = not self.halted and (call or self.phase == CONTINUOUS)
         if call or not self.conditionals:
             return plain, call, 0, NOWHERE
-        if self.terms.dynamic_collar:
-            plain = False  # the last trade moved the collar: what it kept from trading may do so after any command
+        if self._moved or self.terms.dynamic_collar:
+            plain = False  # what a collar kept from trading may do so after any command, now that it has moved
         bids, asks = self.bids.conditional, self.asks.conditional
         return plain, call, -bids[0][0] if bids else 0, asks[0][0] if asks else NOWHERE
 

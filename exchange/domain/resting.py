@@ -64,6 +64,7 @@ class Resting:
         self.until_tidy = TIDY_LEAST
         self._cap, self._least, self._most = terms.cap, terms.minimum_lots, terms.maximum_lots
         self._low = self._high = 0
+        self._moved = True  # whether the collars are others than the last command met
         self._collared = bool(terms.static_collar or terms.dynamic_collar)
         self._set_collars()
 
@@ -151,6 +152,7 @@ class Resting:
         """Derive what is derived, after the orders were put back from a snapshot."""
         self.conditionals = len(self.bids.conditional) + len(self.asks.conditional)
         self._set_collars()
+        self._moved = True  # for all that is known here
 
     def _by_age(self) -> list[Order]:
         """Return all open orders, the oldest first: the order in which anything happens to many at once."""
@@ -164,4 +166,5 @@ class Resting:
             if reference and thousandths:
                 distance = max(1, reference * thousandths // 1000)
                 low, high = max(low, reference - distance), min(high, reference + distance)
+        self._moved = (low, high) != (self._low, self._high)
         self._low, self._high = low, high

@@ -87,6 +87,24 @@ def test_agrees_with_the_naive_book_on_long_flows_in_which_everything_happens():
     assert min(happened[one.name] for one in Event) >= 10, happened
 
 
+def test_what_a_collar_kept_from_trading_does_so_with_the_first_command_after_it_has_moved():
+    """Even if that command is a plain one, which nothing else would follow from."""
+    terms = o.MarketTerms(cap=2000, maximum_lots=100, static_collar=8)
+    book, naive = Book(terms, Phase.CONTINUOUS), NaiveBook(terms, Phase.CONTINUOUS)
+    said = [
+        (book.apply(command), naive.apply(command))
+        for command in (
+            (1, 1, 0, 0, 1009, 0, Kind.REFERENCE, 0, 0, None),  # no trade below 1001
+            (2, 2, 40, 4, 1000, 1, Kind.LIMIT, o.SELL, 0, None),
+            (3, 3, 46, 5, 1008, 1, Kind.LIMIT, BUY, o.ALL_OR_NONE, None),  # has to wait
+            (4, 4, 0, 0, 1006, 0, Kind.REFERENCE, 0, 0, None),  # no trade below 998
+            (5, 5, 49, 1, 993, 4, Kind.LIMIT, BUY, 0, None),
+        )
+    ]
+    assert said[-1][0] == said[-1][1] == [(Event.ACCEPTED, 49, 1, 993, 4, 1), (Event.FILL, 46, 40, 1000, 1, o.SELL)]
+    assert all(ours == theirs for ours, theirs in said)
+
+
 @pytest.mark.proof
 @given(TERMS, STARTS, st.integers(0, 2**64))
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))

@@ -106,7 +106,7 @@ async def test_what_a_buyer_got_is_in_its_contract_to_the_token(tmp_path, unused
                 await asyncio.gather(*talks)
             guard = await started_guard(*give)
             await talk()
-            for _ in range(200):
+            for _ in range(600):  # an exchange that was too busy is asked again after a while
                 rows = stored(instance)
                 if any(row[0] == int(contract) and row[2] == "ok" for row in rows):
                     break
@@ -117,7 +117,8 @@ async def test_what_a_buyer_got_is_in_its_contract_to_the_token(tmp_path, unused
             await client.close()
         rows = stored(instance)
         assert {row[0] for row in rows} == {int(contract)}
-        assert complete >= 1 and sum(row[2] == "ok" for row in rows) == complete
+        # One that was killed between its last chunk and its record is whole for the client alone.
+        assert 1 <= sum(row[2] == "ok" for row in rows) <= complete
         assert seen <= sum(row[1] for row in rows) <= engine.figures.generation_tokens
         assert sum(row[2] == "guard_killed" for row in rows) >= 8
     finally:
