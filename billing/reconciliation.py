@@ -66,9 +66,9 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return "\ufeff" + out.getvalue()
 
 
-def digest(text: str) -> str:
-    """Return what a confirmation names a statement by."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest(rows: list[dict[str, Any]]) -> str:
+    """Return what a confirmation names a statement by: the SHA-256 of its CSV."""
+    return hashlib.sha256(as_csv(rows).encode()).hexdigest()
 
 
 def confirmation_of(organization_id: int, month: date, of: str) -> StatementConfirmation | None:

@@ -9,14 +9,14 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_POST
 
 from billing import reconciliation
 from billing.actions.periods import answer_statement
 from billing.documents import month_statement
-from billing.documents.terms import Language
+from billing.documents.terms import page_language
 from core import clock
 from core.api.converters import MonthConverter
 from core.periods import shanghai_date
@@ -51,7 +51,7 @@ def statement(request: HttpRequest, actor: Actor) -> HttpResponse:
 @require_actor("read")
 def statement_pdf(request: HttpRequest, actor: Actor, month: date) -> HttpResponse:
     """The statement as PDF, in the language of the page."""
-    language = Language.ZH if (get_language() or "zh").startswith("zh") else Language.EN
+    language = page_language()
     response = HttpResponse(month_statement.of(actor.organization, month, language), content_type="application/pdf")
     response["Content-Disposition"] = f'inline; filename="reconciliation-{month:%Y-%m}-{language.value}.pdf"'
     return response
@@ -74,7 +74,7 @@ def answer(request: HttpRequest, actor: Actor, month: date) -> HttpResponse:
     form = AnswerForm(request.POST)
 
     def perform(typed: dict[str, Any]) -> dict[str, Any]:
-        current = reconciliation.digest(reconciliation.as_csv(reconciliation.rows_of(actor.organization_id, month)))
+        current = reconciliation.digest(reconciliation.rows_of(actor.organization_id, month))
         given = answer_statement(
             organization_id=actor.organization_id, month=month, digest=typed["digest"], current=current,
             agrees=typed["agrees"] == "yes", comment=typed["comment"], by=f"user:{actor.user_id}", now=clock.now(),
@@ -91,7 +91,7 @@ def _show(
     request: HttpRequest, actor: Actor, month: date, *, form: AnswerForm | None = None, status: int = 200
 ) -> HttpResponse:
     rows = reconciliation.rows_of(actor.organization_id, month)
-    digest = reconciliation.digest(reconciliation.as_csv(rows))
+    digest = reconciliation.digest(rows)
     if form is not None:  # it is answered again by somebody who has the statement as it is now before them
         form.data = {**{name: form.data[name] for name in form.data}, "digest": digest}
     this_month = shanghai_date(clock.now()).replace(day=1)

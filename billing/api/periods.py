@@ -227,7 +227,7 @@ class ReconciliationStatement(BillingView):
 
     def show(self, organization_id: int, month: date) -> dict[str, Any]:
         rows = reconciliation.rows_of(organization_id, month)
-        digest = reconciliation.digest(reconciliation.as_csv(rows))
+        digest = reconciliation.digest(rows)
         given = reconciliation.confirmation_of(organization_id, month, digest)
         answered = given and {"agrees": given.agrees, "comment": given.comment, "at": given.at.isoformat()}
         return {"organization": organization_id, "month": f"{month:%Y-%m}", "rows": rows, "digest": digest,
@@ -245,7 +245,7 @@ class ReconciliationStatement(BillingView):
         organization, month = self.subject(given.get("organization")), first_of(given["month"])
 
         def perform() -> dict[str, Any]:
-            current = reconciliation.digest(reconciliation.as_csv(reconciliation.rows_of(organization.pk, month)))
+            current = reconciliation.digest(reconciliation.rows_of(organization.pk, month))
             periods.answer_statement(
                 organization_id=organization.pk, month=month, digest=given["digest"], current=current,
                 agrees=given["agrees"], comment=given["comment"], by=person(self.actor), now=self.now,

@@ -18,7 +18,7 @@ SUMS = ("opening", "closing")
 def of(organization: Organization, month: date, language: Language) -> bytes:
     """Return an organization's statement of a month as PDF/A-2u: the same rows and answer give the same bytes."""
     rows = reconciliation.rows_of(organization.pk, month)
-    digest = reconciliation.digest(reconciliation.as_csv(rows))
+    digest = reconciliation.digest(rows)
     answered = reconciliation.confirmation_of(organization.pk, month, digest)
 
     def say(name: str) -> str:
