@@ -25,11 +25,15 @@ KEYWORDS = {
     "gettext_noop": None,
     "ngettext": (1, 2),
     "pgettext": ((1, "c"), 2),
+    "pgettext_lazy": ((1, "c"), 2),
 }
 
 
-def found() -> Iterator[tuple[Path, int, str | tuple[str, ...]]]:
-    """Return file, line and text (singular and plural where there are two) of every message."""
+Message = tuple[Path, int, str | tuple[str, ...], str | None]
+
+
+def found() -> Iterator[Message]:
+    """Return file, line, text (singular and plural where there are two) and context, if any, of every message."""
     for app in APPS:
         for path in sorted((ROOT / app).rglob("*.py")):
             if "migrations" not in path.parts:
@@ -39,18 +43,18 @@ def found() -> Iterator[tuple[Path, int, str | tuple[str, ...]]]:
         yield from _messages(path, "javascript", source.encode())
 
 
-def _messages(path: Path, method: str, source: bytes) -> Iterator[tuple[Path, int, str | tuple[str, ...]]]:
-    for line, message, _comments, _context in extract(method, io.BytesIO(source), KEYWORDS):
-        yield path, line, message
+def _messages(path: Path, method: str, source: bytes) -> Iterator[Message]:
+    for line, message, _comments, context in extract(method, io.BytesIO(source), KEYWORDS):
+        yield path, line, message, context
 
 
 def update() -> Catalog:
     """Return the catalogue with every message of the sources, and the translations that it had."""
     template = Catalog(domain="django")
-    for path, _line, message in found():
+    for path, _line, message, context in found():
         flags = ["python-format"] if "%(" in str(message) else []
         place = (str(path.relative_to(ROOT)), None)  # the file alone: line numbers would change with every edit
-        template.add(message, locations=[place], flags=flags)  # type: ignore[list-item]
+        template.add(message, locations=[place], flags=flags, context=context)  # type: ignore[list-item]
     catalogue = read_po(CATALOGUE.open("rb"), locale="zh_Hans") if CATALOGUE.exists() else Catalog(locale="zh_Hans")
     catalogue.update(template, no_fuzzy_matching=True, update_creation_date=False)
     catalogue.header_comment = (

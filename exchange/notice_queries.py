@@ -1,21 +1,26 @@
-"""What everybody is told: halts, annulled auctions, changes of rules; read from facts that stand anyway."""
+"""What everybody is told: halts, stops, annulled auctions, changes of rules; read from facts that stand anyway."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BigIntegerField, Case, OuterRef, QuerySet, Subquery, TextField, When
+from django.db.models.functions import Cast, Substr
+from django.utils.translation import gettext as _
 
 from exchange.models import AuctionResult, Market
-from identity.models import AuditEntry
+from identity.models import AuditEntry, Organization
 from providers.models import Grade
 
 HALTS = ("market.halt", "market.kill", "market.resume")
 ANNULMENT = "auction.annul"
 GRADES = ("grade.publish", "grade.change")
 HOUSE_LIMITS = "limits.set"
-VERBS = (*HALTS, ANNULMENT, *GRADES, HOUSE_LIMITS)
+#: Stops of one member's trading and their ends: told to everybody with the reason and without the member's name.
+STOPS = ("trading.stop", "trading.allow")
+VERBS = (*HALTS, ANNULMENT, *GRADES, HOUSE_LIMITS, *STOPS)
 NEWS_LASTS = timedelta(days=2)
 MOST_HALTED_NAMED = 5
 
@@ -35,9 +40,38 @@ class Notice:
 
 
 def published() -> "QuerySet[AuditEntry]":
-    """Return the entries of the audit log that concern everybody; what concerns one member is not among them."""
-    rows = AuditEntry.objects.filter(verb__in=VERBS)
-    return rows.exclude(verb=HOUSE_LIMITS, subject__startswith="organization:")
+    """
+    Return the entries of the audit log that everybody is told of; limits of one member are not among them.
+
+    Of a stopped member an entry carries `member_name` and `member_name_zh`, which `reason_told` leaves out.
+    """
+    rows = AuditEntry.objects.filter(verb__in=VERBS).exclude(verb=HOUSE_LIMITS, subject__startswith="organization:")
+    member = Organization.objects.filter(
+        pk=Cast(Substr(OuterRef("subject"), len("organization:") + 1), BigIntegerField())
+    )
+    return rows.annotate(**{
+        f"member_{name}": Case(
+            When(verb__in=STOPS, then=Subquery(member.values(name)[:1])), default=None, output_field=TextField()
+        )
+        for name in ("name", "name_zh")
+    })  # fmt: skip
+
+
+def reason_told(entry: AuditEntry) -> str:
+    """Return the reason that everybody is told of an entry of `published`: a stopped member is not named in it."""
+    reason = str((entry.after or {}).get("reason", ""))
+    for name in (getattr(entry, "member_name", None), getattr(entry, "member_name_zh", None)):
+        if name:
+            reason = re.sub(re.escape(name), _("the member"), reason, flags=re.IGNORECASE)
+    return reason
+
+
+def market_id_of(entry: AuditEntry) -> int | None:
+    """Return the market that an entry names: the one halted, or the one in which a member is stopped; else None."""
+    if entry.verb in STOPS:
+        market: int | None = (entry.after or {}).get("market")
+        return market
+    return int(subject_id(entry)) if entry.verb in HALTS else None
 
 
 def changes_of(entry: AuditEntry) -> tuple[tuple[str, Any, Any], ...]:
@@ -58,18 +92,18 @@ def shown(entries: Iterable[AuditEntry]) -> list[Notice]:
     rows = list(entries)
     auctions = {int(subject_id(row)) for row in rows if row.verb == ANNULMENT}
     market_of = dict(AuctionResult.objects.filter(pk__in=auctions).values_list("pk", "market_id")) if auctions else {}
-    ids = {int(subject_id(row)) for row in rows if row.verb in HALTS} | set(market_of.values())
-    markets = Market.objects.select_related("grade").in_bulk(ids)
+    named = {number for row in rows if (number := market_id_of(row)) is not None}
+    markets = Market.objects.select_related("grade").in_bulk(named | set(market_of.values()))
     slugs = {subject_id(row) for row in rows if row.verb in GRADES}
     grades = {grade.slug: grade for grade in Grade.objects.filter(slug__in=slugs)} if slugs else {}
     notices = []
     for row in rows:
         about = subject_id(row)
         auction = int(about) if row.verb == ANNULMENT else None
-        market = markets.get(int(about) if row.verb in HALTS else market_of.get(auction or 0, 0))
+        market = markets.get(market_id_of(row) or market_of.get(auction or 0) or 0)
         notices.append(Notice(
-            id=row.pk, at=row.at, verb=row.verb, reason=str((row.after or {}).get("reason", "")), market=market,
-            auction_id=auction, grade=market.grade if market else grades.get(about), changes=changes_of(row),
+            id=row.pk, at=row.at, verb=row.verb, reason=reason_told(row), market=market, auction_id=auction,
+            grade=market.grade if market else grades.get(about), changes=changes_of(row),
         ))  # fmt: skip
     return notices
 
@@ -90,6 +124,6 @@ def reason_of_halt(market: Market) -> str:
 
 
 def news(now: datetime) -> list[Notice]:
-    """Return the newest notice that touches what trades already, where it is not two days old."""
-    recent = published().filter(at__gt=now - NEWS_LASTS).exclude(verb="grade.publish")
+    """Return the newest notice that touches what everybody trades already, where it is not two days old."""
+    recent = published().filter(at__gt=now - NEWS_LASTS).exclude(verb__in=("grade.publish", *STOPS))
     return shown(recent.order_by("-pk")[:1])

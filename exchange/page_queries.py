@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import zstandard
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import JSONObject, Least
 from django.utils.translation import get_language, gettext
 
 from core.money import LOT_TOKENS
@@ -15,8 +16,8 @@ from exchange.charts import CHINESE_UNITS, ENGLISH_UNITS, AuctionChart, auction_
 from exchange.domain.auction import Determination
 from exchange.domain.curves import Level, Order, curves
 from exchange.domain.explain import explain
-from exchange.models import AuctionBook, AuctionResult, Market
-from providers.models import Grade
+from exchange.models import AuctionBook, AuctionResult, Market, MarketPosition
+from providers.models import Deployment, Grade, ListPrice
 
 OPEN_PHASES = ("scheduled", "call", "continuous", "closed", "delivering")
 
@@ -27,6 +28,66 @@ class Curves:
 
     levels: Sequence[Level]
     chart: AuctionChart | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a market's price is seen against, in nano-yuan a token; null where there is none."""
+
+    list_price_nano: int | None
+    against_list_thousandths: int | None
+    previous_market_id: int | None
+    previous_price_nano: int | None
+    previous_window: tuple[datetime, datetime] | None
+    providers: int
+
+
+def markets_compared(now: datetime) -> "QuerySet[Market]":
+    """
+    Return markets with their grades, and with what `comparison` reads, by the one query.
+
+    That is the lowest list price in force for the grade, open to buy, now or when the market's trading ended; the last
+    auction of the grade that gave a price before this market's window; how many providers have capacity in it.
+    """
+    at = Least(Value(now), OuterRef("gate_closes_at"))
+    newer = ListPrice.objects.filter(
+        deployment=OuterRef("deployment"), valid_from__gt=OuterRef("valid_from"),
+        valid_from__lte=Least(Value(now), OuterRef(OuterRef("gate_closes_at"))),
+    )  # fmt: skip
+    listed = ListPrice.objects.filter(
+        ~Exists(newer), deployment__grade=OuterRef("grade"), deployment__status=Deployment.Status.ACTIVE,
+        valid_from__lte=at, price_nano__isnull=False,
+    )  # fmt: skip
+    earlier = AuctionResult.objects.filter(
+        market__grade=OuterRef("grade"), market__window_start__lt=OuterRef("window_start"), price_nano__isnull=False
+    ).exclude(annulment__sequence__isnull=False)
+    offering = MarketPosition.objects.filter(market=OuterRef("pk"), capacity_tokens__gt=0).order_by().values("market")
+    return Market.objects.select_related("grade__model_card").annotate(
+        list_price_nano=Subquery(listed.order_by("price_nano").values("price_nano")[:1]),
+        previous=Subquery(
+            earlier.order_by("-pk").values(
+                found=JSONObject(
+                    market="market_id", price="price_nano", start="market__window_start", end="market__window_end"
+                )
+            )[:1]
+        ),
+        providers=Subquery(offering.annotate(count=Count("pk")).values("count")),
+    )
+
+
+def comparison(market: Any, price_nano: int | None) -> Comparison:
+    """Return what a price of a market of `markets_compared` is seen against."""
+    listed, previous = market.list_price_nano, market.previous or {}
+    return Comparison(
+        list_price_nano=listed,
+        against_list_thousandths=(price_nano - listed) * 1_000 // listed if price_nano and listed else None,
+        previous_market_id=previous.get("market"),
+        previous_price_nano=previous.get("price"),
+        previous_window=(
+            (datetime.fromisoformat(previous["start"]), datetime.fromisoformat(previous["end"])) if previous else None
+        ),
+        providers=market.providers or 0,
+    )
 
 
 def with_last_auction(rows: "QuerySet[Market]") -> "QuerySet[Market]":

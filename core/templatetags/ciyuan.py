@@ -36,6 +36,13 @@ def yuan(amount_micro: int | None) -> str:
 
 
 @register.filter
+def grouped(decimal: str, currency: str = "") -> str:
+    """A decimal as documents write it, with grouped digits: 1000.00 → 1,000.00; -5.00 with ¥ → −¥5.00; "" stays."""
+    text = _grouped(decimal) if decimal else ""
+    return f"−{currency}{text[1:]}" if text.startswith("−") else f"{currency}{text}"
+
+
+@register.filter
 def price(price_nano: int | None) -> str:
     """¥ per token: 1820 → ¥0.00000182."""
     return EMPTY if price_nano is None else f"¥{money.format_price(price_nano)}"

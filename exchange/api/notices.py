@@ -23,10 +23,12 @@ class NoticeOut(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
     kind = serializers.ChoiceField(choices=notice_queries.VERBS)
-    market = serializers.IntegerField(allow_null=True, help_text="Of halts.")
+    market = serializers.IntegerField(allow_null=True, help_text="Of halts, and of a member's stop in one market.")
     auction = serializers.IntegerField(allow_null=True, help_text="Of annulments.")
     grade_slug = serializers.CharField(allow_null=True, help_text="Of grades.")
-    reason = serializers.CharField(help_text="As the operator gave it; empty where none is asked for.")
+    reason = serializers.CharField(
+        help_text="As the operator gave it, without a stopped member's name; empty where none is asked for."
+    )
     changes = ChangeOut(many=True)
 
 
@@ -36,7 +38,7 @@ class NoticePage(serializers.Serializer[Any]):
 
 
 class Notices(ApiView):
-    """Halts, annulments, and changes of grades and of the house's limits."""
+    """Halts, members' stops, annulments, and changes of grades and of the house's limits."""
 
     public = True
 
@@ -54,9 +56,9 @@ def show_notice(entry: AuditEntry) -> dict[str, Any]:
         "id": entry.pk,
         "at": entry.at,
         "kind": verb,
-        "market": int(about) if verb in notice_queries.HALTS else None,
+        "market": notice_queries.market_id_of(entry),
         "auction": int(about) if verb == notice_queries.ANNULMENT else None,
         "grade_slug": about if verb in notice_queries.GRADES else None,
-        "reason": str((entry.after or {}).get("reason", "")),
+        "reason": notice_queries.reason_told(entry),
         "changes": [{"field": name, "before": before, "after": after} for name, before, after in changes],
     }

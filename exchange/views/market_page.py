@@ -47,11 +47,11 @@ class Ladder:
 
 
 def context(request: HttpRequest, market: Market) -> dict[str, Any]:
-    """Return the context of `exchange/market.html`."""
+    """Return the context of `exchange/market.html`, for a market of `page_queries.markets_compared`."""
     auction = None
     if market.last_trade or market.phase not in (Market.Phase.SCHEDULED, Market.Phase.CALL):
         auction = AuctionResult.objects.filter(market=market).select_related("market").order_by("-sequence").first()
-    return live_context(request, market) | {
+    return _live(request, market, auction) | {
         "auction": auction,
         "curves": page_queries.curves_of_auction(auction, market.tick_nano) if auction else None,
         "sentences": _sentences(auction) if auction else [],
@@ -62,8 +62,13 @@ def context(request: HttpRequest, market: Market) -> dict[str, Any]:
 
 def live_context(request: HttpRequest, market: Market) -> dict[str, Any]:
     """Return what of the page changes while one looks: the visitor's own orders, position and money."""
+    return _live(request, market, None)
+
+
+def _live(request: HttpRequest, market: Market, auction: AuctionResult | None) -> dict[str, Any]:
     found: dict[str, Any] = {"market": market, "own_orders": [], "ticket": None, "may_trade": False}
     found |= _of_frames(market)
+    found["comparison"] = _comparison(market, found, auction)
     found["trades"] = list(queries.trades_in(market.pk).order_by("-pk")[:SHOWN_TRADES]) if market.last_trade else []
     if market.last_trade and market.phase in (Market.Phase.CALL, Market.Phase.CONTINUOUS):
         candles, found["interval"] = candle_queries.of_whole_life(market, now=clock.now())
@@ -98,6 +103,15 @@ def _of_frames(market: Market) -> dict[str, Any]:
             "ladder": None if sealed else _ladder(market, now),
             "traded": _traded(market, now) if market.phase == Market.Phase.CONTINUOUS else None,
         }
+
+
+def _comparison(market: Market, found: dict[str, Any], auction: AuctionResult | None) -> page_queries.Comparison:
+    """Return what the page's price is seen against: that of the last trade, of the auction, or what is indicated."""
+    if found["traded"]:
+        return page_queries.comparison(market, found["traded"]["last_nano"])
+    if auction is not None:
+        return page_queries.comparison(market, auction.price_nano)
+    return page_queries.comparison(market, found["indicative"]["price_nano"] if found["indicative"] else None)
 
 
 def _ladder(market: Market, now: PublicMarket) -> Ladder:

@@ -56,14 +56,14 @@ def markets(request: HttpRequest) -> HttpResponse:
 @require_GET
 def market(request: HttpRequest, market_id: int) -> HttpResponse:
     """One market: at what price does it clear, and why?"""
-    row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
+    row = get_object_or_404(page_queries.markets_compared(clock.now()), pk=market_id)
     return render(request, "exchange/market.html", market_page.context(request, row))
 
 
 @require_GET
 def market_live(request: HttpRequest, market_id: int) -> HttpResponse:
     """The part of the market page that changes while one looks; asked for again every few seconds."""
-    row = get_object_or_404(Market.objects.select_related("grade__model_card"), pk=market_id)
+    row = get_object_or_404(page_queries.markets_compared(clock.now()), pk=market_id)
     context = market_page.live_context(request, row)
     shown = request.GET.get("phase")
     answer = render(request, "exchange/_live.html", context | {"swap": row.phase in TRADING})

@@ -21,7 +21,7 @@ from core import clock
 from core.api.once import IdempotencyKeyReused, once
 from core.money import MICRO_PER_TOKEN
 from core.templatetags.ciyuan import short_tokens
-from exchange import queries
+from exchange import page_queries, queries
 from exchange.actions.accept import Refused, accept
 from exchange.domain.funding import bond_rate_thousandths, buy_hold_micro, sell_hold_micro
 from exchange.domain.requests import (
@@ -89,7 +89,7 @@ def place(request: HttpRequest, actor: Actor, market_id: int) -> HttpResponse:
     """Place the order of the ticket once; what is wrong is said at its field. Asked for, it is the market's page."""
     if request.method == "GET":  # after signing in again on the page that said what was wrong
         return redirect(f"/markets/{market_id}")
-    market = _market(market_id)
+    market = get_object_or_404(page_queries.markets_compared(clock.now()), pk=market_id)
     form = TicketForm(request.POST)
     found = _estimate(form, market, actor)
     if found is None:

@@ -110,7 +110,7 @@ def test_a_month_is_read_confirmed_and_printed(client):
     assert last in page and "Nothing in this month" in page
     digest = re.search('name="digest" value="([0-9a-f]{64})"', page)[1]
     shown = client.get(f"/reconciliation?month={this_month:%Y-%m}", headers=EN).content.decode()
-    assert "1000.00" in shown and "The month is not over" in shown
+    assert "1,000.00" in shown and "The month is not over" in shown
     wrong = post(client, f"/reconciliation/{last}/answer", digest=digest, agrees="no")
     assert wrong.status_code == 422 and b"Say what is wrong with the statement" in wrong.content
     assert b"read it again" in post(client, f"/reconciliation/{last}/answer", digest="x", agrees="yes").content

@@ -1,13 +1,26 @@
 """Orders placed on the market page: what is typed, what is said before sending, and that one click is one order."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db import transaction
 
 from core import clock, typed
+from exchange.actions.positions import add_capacity
 from exchange.models import Command
 from exchange.queries import order_states
-from tests.given import advanced, given_market, given_money, given_orders, given_organization, given_seller, given_user
+from providers.models import ListPrice
+from tests.given import (
+    advanced,
+    given_deployment,
+    given_market,
+    given_money,
+    given_orders,
+    given_organization,
+    given_seller,
+    given_user,
+)
 
 pytestmark = pytest.mark.django_db
 EN = {"Accept-Language": "en"}
@@ -189,3 +202,30 @@ def test_the_call_shows_what_it_would_give_now_and_no_book(client, market, buyer
     assert "¥2,000.00" in page and "−30,000" in page  # ten lots would trade; thirty of the offer would be left over
     live = client.get(f"/markets/{market.pk}/live?phase=call", headers=EN).content.decode()
     assert 'hx-swap-oob="true"' in live and "¥2,000.00" in live
+
+
+def test_a_price_is_seen_against_the_list_price_the_previous_auction_and_who_offers(client):
+    now = clock.now()
+    before = given_market(now=now - timedelta(days=1))
+    market, seller = given_market(before.grade, now=now), given_seller(before)
+    deployment = given_deployment(seller, before.grade)
+    for price_nano, days_ago in ((3_000_000, 3), (4_000_000, 2), (1_000_000, -1)):  # the last is not in force yet
+        since = now - timedelta(days=days_ago)
+        ListPrice.objects.create(deployment=deployment, price_nano=price_nano, valid_from=since)
+    buyer = given_money(given_organization("buyer"))
+    given_orders(seller, {"market": before, "side": "sell", "lots": 5, "price": 16}, now=before.call_opens_at)
+    given_orders(buyer, {"market": before, "side": "buy", "lots": 5, "price": 16}, now=before.call_opens_at)
+    advanced(before)
+    with transaction.atomic():
+        add_capacity(market_id=market.pk, organization_id=seller.pk, tokens=40_000)
+    given_orders(seller, {"market": market, "side": "sell", "lots": 40, "price": 20}, now=now)
+    given_orders(buyer, {"market": market, "side": "buy", "lots": 40, "price": 20}, now=now)
+    advanced(market, now)
+    page = client.get(f"/markets/{market.pk}", headers=EN).content.decode()
+    assert "−50%" in page and "list price ¥4,000.00 per million" in page  # ¥0.002 against ¥0.004
+    assert "Previous auction" in page and f'href="/markets/{before.pk}"' in page and "¥1,600.00" in page
+    assert "Providers offering" in page
+    live = client.get(f"/markets/{market.pk}/live?phase=call", headers=EN).content.decode()
+    assert "−50%" in live and "Previous auction" in live
+    past = client.get(f"/markets/{before.pk}", headers=EN).content.decode()
+    assert "−60%" in past and "Previous auction" not in past
