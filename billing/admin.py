@@ -2,6 +2,7 @@
 
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from billing.models import Account, BillingProfile, Charge, Deposit, Invoice, Transfer
 from core.money import format_yuan
@@ -20,11 +21,11 @@ class AccountAdmin(LookOnly):
     list_filter = ("kind",)
     list_select_related = ("organization",)
 
-    @admin.display(description="¥ posted", ordering="posted_micro")
+    @admin.display(description=_("¥ posted"), ordering="posted_micro")
     def posted(self, row: Account) -> str:
         return format_yuan(row.posted_micro)
 
-    @admin.display(description="¥ held", ordering="held_micro")
+    @admin.display(description=_("¥ held"), ordering="held_micro")
     def held(self, row: Account) -> str:
         return format_yuan(row.held_micro)
 

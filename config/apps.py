@@ -8,3 +8,6 @@ class ProjectConfig(AppConfig):
 
     def ready(self) -> None:
         import config.celery  # noqa: F401
+        from config import console_names
+
+        console_names.install()

@@ -364,6 +364,13 @@ UNFOLD: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("ciyuan/icon.svg")},
     ],
     "STYLES": [lambda request: static("ciyuan/console.css")],
+    "SCRIPTS": [lambda request: static("ciyuan/console.js")],
+    "COLORS": {
+        "primary": {  # the ink-blue of the pages
+            "50": "#eff5fb", "100": "#e0ebf6", "200": "#c3d8ec", "300": "#a3c6e8", "400": "#8dbbe8", "500": "#4d86bd",
+            "600": "#1f4e79", "700": "#1a4267", "800": "#163754", "900": "#122c44", "950": "#0c1d2e",
+        },
+    },
     "DASHBOARD_CALLBACK": "metering_ingest.at_a_glance.context",
     "SIDEBAR": {"show_search": True, "show_all_applications": True},
 }

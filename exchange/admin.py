@@ -4,10 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from unfold.forms import ActionForm
 
 from core import clock
 from core.errors import Problem
@@ -62,11 +64,23 @@ class Operated(LookOnly):
         return True
 
 
-REASON = "From the operator's console"
+class ReasonForm(ActionForm):  # type: ignore[misc]
+    """An action and why it is taken, which is published with it."""
+
+    reason = forms.CharField(
+        required=False, max_length=controls.LONGEST_REASON, label=_("Reason, which everybody is told"),
+        widget=forms.TextInput(attrs={"class": "reason", "autocomplete": "off"}),
+    )  # fmt: skip
+
+
+def reason_of(request: HttpRequest) -> str:
+    """Return the reason typed beside the action; the actions refuse an empty one."""
+    return request.POST.get("reason", "")
 
 
 @admin.register(Market)
 class MarketAdmin(Operated):
+    action_form = ReasonForm
     actions = ("halt", "resume", "kill")
     list_display = ("id", "grade", "window_start", "window_end", "mode", "phase", "halted", "last_sequence")
     list_filter = ("phase", "mode", "grade")
@@ -88,7 +102,7 @@ class MarketAdmin(Operated):
     def _each(self, request: HttpRequest, rows: QuerySet[Market], act: Callable[..., Market]) -> None:
         actor = operator_of(request)
         for market in rows.order_by("pk"):
-            work = partial(act, market_id=market.pk, reason=REASON, now=clock.now(), actor=actor)
+            work = partial(act, market_id=market.pk, reason=reason_of(request), now=clock.now(), actor=actor)
             self.act(request, market, work)
 
 
@@ -101,10 +115,17 @@ class TradingStopAdmin(Operated):
     list_select_related = ("organization", "market__grade")
     raw_id_fields = ("organization", "market")
     fields = ("organization", "market", "reason")
+    action_form = ReasonForm
     actions = ("allow",)
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return self.has_operate_permission(request)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name == "reason":
+            field.help_text = _("Published on the page of notices without the member's name, and told to the member.")
+        return field
 
     def save_model(self, request: HttpRequest, obj: TradingStop, form: Any, change: bool) -> None:
         stopped = durable(
@@ -121,7 +142,7 @@ class TradingStopAdmin(Operated):
         for stop in rows.filter(ended_at__isnull=True).order_by("pk"):
             work = partial(
                 controls.allow_trading, organization_id=stop.organization_id, market_id=stop.market_id,
-                reason=REASON, now=clock.now(), actor=actor,
+                reason=reason_of(request), now=clock.now(), actor=actor,
             )  # fmt: skip
             self.act(request, stop, work)
 
@@ -194,6 +215,7 @@ class TradeAdmin(LookOnly):
 
 @admin.register(AuctionResult)
 class AuctionResultAdmin(Operated):
+    action_form = ReasonForm
     actions = ("request_annulment", "confirm_annulment")
     list_display = ("id", "market", "kind", "price_nano", "volume_tokens", "surplus_tokens", "rule", "thin")
     list_filter = ("kind", "rule", "thin")
@@ -201,7 +223,7 @@ class AuctionResultAdmin(Operated):
 
     @admin.action(description=_("Ask for annulment"), permissions=["operate"])
     def request_annulment(self, request: HttpRequest, rows: QuerySet[AuctionResult]) -> None:
-        self._each(request, rows, partial(annulment.request_annulment, reason=REASON))
+        self._each(request, rows, partial(annulment.request_annulment, reason=reason_of(request)))
 
     @admin.action(description=_("Confirm annulment, as a second operator"), permissions=["operate"])
     def confirm_annulment(self, request: HttpRequest, rows: QuerySet[AuctionResult]) -> None:

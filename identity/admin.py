@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -42,7 +43,7 @@ class OrganizationAdmin(Audited):
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # made through the API, with their ledger and profile
 
-    @admin.display(description="¥ credit", ordering="credit_limit_micro")
+    @admin.display(description=_("¥ credit"), ordering="credit_limit_micro")
     def credit_limit(self, row: Organization) -> str:
         return format_yuan(row.credit_limit_micro)
 
@@ -60,8 +61,8 @@ class UserAdmin(Audited, DjangoUserAdmin):  # type: ignore[type-arg]
     inlines: ClassVar = [Memberships]
     fieldsets = (
         (None, {"fields": ("email", "name", "password")}),
-        ("Access", {"fields": ("is_active", "is_staff", "is_superuser")}),
-        ("Dates", {"fields": ("last_login", "date_joined")}),
+        (_("Access"), {"fields": ("is_active", "is_staff", "is_superuser")}),
+        (_("Dates"), {"fields": ("last_login", "date_joined")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "name", "password1", "password2")}),)
 
@@ -84,6 +85,6 @@ class AuditEntryAdmin(LookOnly):
     list_select_related = ("user", "organization")
     ordering = ("-at", "-id")
 
-    @admin.display(description="before → after")
+    @admin.display(description=_("Before → after"))
     def changes(self, row: AuditEntry) -> str:
         return f"{row.before or ''} → {row.after or ''}"[:200]

@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from core import clock
 from core.errors import Problem
@@ -71,7 +72,7 @@ class GradeAdmin(LookOnly):
         actor = actor_for_user(request.user, None) if isinstance(request.user, User) else None
         durable(lambda: change_grade(grade_id=obj.pk, changes=changes, now=clock.now(), actor=actor))
 
-    @admin.display(description="¥ / million")
+    @admin.display(description=_("¥ / million"))
     def reference_price(self, grade: Grade) -> str:
         price = grade.reference_price_nano
         return "–" if price is None else format_price_per_million(price)
@@ -106,7 +107,7 @@ class ListPriceAdmin(LookOnly):
     list_filter = ("deployment__grade",)
     list_select_related = ("deployment__grade",)
 
-    @admin.display(description="¥ / million")
+    @admin.display(description=_("¥ / million"))
     def per_million(self, row: ListPrice) -> str:
         return "–" if row.price_nano is None else format_price_per_million(row.price_nano)
 

@@ -61,3 +61,34 @@ def test_passwords_never_reach_the_log(client, operator):
     assert client.post("/admin/identity/user/add/", added, headers=EN).status_code == 302
     entry = AuditEntry.objects.get(verb="user.add")
     assert "password" not in str(entry.after) and "correct" not in str(entry.after)
+
+
+def test_it_speaks_chinese(client, operator):
+    from django.utils.translation import override
+
+    from config.console_names import fields_of, shown_models
+
+    with override("zh-hans"):
+        for model in shown_models():
+            texts = [model._meta.verbose_name, model._meta.verbose_name_plural]
+            for field in fields_of(model):
+                texts += [field.verbose_name, *([field.help_text] if field.help_text else [])]
+            english = [str(text) for text in texts if str(text).isascii()]
+            assert english == [], f"{model._meta.label}: config/console_texts.py names what is to be translated"
+    given_market()
+    chinese = client.get("/admin/exchange/market/", headers={"Accept-Language": "zh-hans"}).content.decode()
+    assert "交割时段开始" in chinese and "停牌" in chinese and "交易所" in chinese and "输入以搜索" in chinese
+    assert "Window start" not in chinese and ">Markets<" not in chinese
+    plain = client.get("/admin/billing/billingprofile/add/", headers=EN).content.decode()
+    assert "Fee (‰)" in plain and "Payment days" in plain
+
+
+def test_what_stops_trading_takes_a_reason_that_everybody_reads(client, operator):
+    market = given_market()
+    path, chosen = "/admin/exchange/market/", {"action": "halt", "_selected_action": [market.pk]}
+    refused = client.post(path, {**chosen, "reason": "  "}, headers=EN, follow=True).content.decode()
+    market.refresh_from_db()
+    assert "Say why" in refused and not market.halted
+    client.post(path, {**chosen, "reason": "its meter is silent"}, headers=EN)
+    market.refresh_from_db()
+    assert market.halted and "its meter is silent" in client.get("/notices", headers=EN).content.decode()

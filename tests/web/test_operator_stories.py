@@ -39,6 +39,7 @@ def test_the_operator_halts_and_resumes_a_market(visitor, stage):
         page = operator.go(f"/admin/exchange/market/?id__exact={market.id}")
         page.locator("input[name=_selected_action]").check()
         page.select_option("select[name=action]", action)
+        page.fill("input[name=reason]", "a meter is silent")
         page.get_by_role("button", name="Run").click()
         until(lambda halted=halted: stage.operator.markets.get(market.id)["halted"] is halted, f"{action} to be done")
         reload_until(
