@@ -49,8 +49,8 @@ def auction_chart(
     most = max(max(level.demand_tokens, level.supply_tokens) for level in levels)
     if most == 0:
         return None
-    step = round_step(most, 4)
-    top = -(-most // step) * step
+    axis = quantity_axis(most, units=units)
+    top = axis.top
 
     def x(price: int) -> float:
         return round(LEFT + (RIGHT - LEFT) * (price - low) / (high - low), 1)
@@ -69,18 +69,34 @@ def auction_chart(
     demand += f"H{RIGHT}"
     price_step = round_step(high - low, 5)
     first = -(-low // price_step) * price_step
-    divisor, label = next(((size, name) for size, name in units if most >= size), (1, ""))
     return AuctionChart(
         demand_path=demand,
         supply_path=supply,
         price_marks=[
             AxisMark(x(price), format_price_per_million(price)) for price in range(first, high + 1, price_step)
         ],
-        quantity_marks=[AxisMark(y(quantity), _plain(quantity, divisor)) for quantity in range(0, top + 1, step)],
-        unit_label=label,
+        quantity_marks=[AxisMark(y(quantity), text) for quantity, text in axis.marks],
+        unit_label=axis.unit_label,
         cross_x=None if price_nano is None else x(price_nano),
         cross_y=None if price_nano is None else y(volume_tokens),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityAxis:
+    """From zero to `top`: marked quantities with their text, in a unit of their size that is named once."""
+
+    top: int
+    marks: list[tuple[int, str]]
+    unit_label: str
+
+
+def quantity_axis(most: int, *, units: Units) -> QuantityAxis:
+    """Return an axis on which `most`, above zero, has its place."""
+    step = round_step(most, 4)
+    top = -(-most // step) * step
+    divisor, label = next(((size, name) for size, name in units if most >= size), (1, ""))
+    return QuantityAxis(top, [(quantity, _plain(quantity, divisor)) for quantity in range(0, top + 1, step)], label)
 
 
 def round_step(span: int, parts: int) -> int:

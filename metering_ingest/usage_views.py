@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
-from billing.documents.terms import page_language, token_names
+from billing.documents.terms import Language, page_language, token_names
 from core import clock
 from core.listing import Column, Filter, Listing, Table, Text
 from core.money import MICRO_PER_TOKEN, format_price, format_tokens, format_yuan, round_half_up
 from core.periods import SHANGHAI
+from core.templatetags.ciyuan import EMPTY
+from exchange.charts import CHINESE_UNITS, ENGLISH_UNITS
 from identity.access import Actor
 from identity.models import Organization
 from identity.pages import require_actor
 from metering_ingest import usage_queries
+from metering_ingest.usage_chart import UsageChart, usage_chart
 from metering_ingest.usage_queries import UsageRow
 from providers.models import Deployment
 
@@ -40,6 +44,7 @@ GROUPINGS: dict[str, tuple[Text, tuple[tuple[str, Text], ...]]] = {
     "key": (_("API key (as tagged)"), (("key", _("Key")),)),
 }
 DEFAULT = "class"
+HOURS_UP_TO = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +107,60 @@ def usage(request: HttpRequest, actor: Actor) -> HttpResponse:
     end = clock.now() + timedelta(hours=1)
     start = end - SPANS[listing.chosen["days"]]
     dimensions = [name for name, _label in GROUPINGS[grouping][1]]
-    rows = _shown(usage_queries.usage(actor, group_by=dimensions, start=start, end=end), dimensions)
+    reach = usage_queries.reach_of(actor)
+    rows = _shown(usage_queries.usage(actor, group_by=dimensions, start=start, end=end, reach=reach), dimensions)
     if grouping == "class":  # requests are no tokens; how many there were stands in each row
         rows = [row for row in rows if row.cells[1] != "requests"]
     rows = listing.ordered(rows)
     if listing.wants_csv:
         return listing.csv_of(rows)
-    total = usage_queries.usage(actor, group_by=[], start=start, end=end)
+    total = usage_queries.usage(actor, group_by=[], start=start, end=end, reach=reach)
     context = {
+        "chart": _chart(actor, dimensions[-1] if grouping == "class" else dimensions[0], start, end, reach, rows),
         "listing": listing, "rows": rows, "total": total[0] if total else None, "grouping": grouping,
         "price_nano": _price(total[0]) if total else None, "with_classes": grouping == "class",
         "of_hardware": grouping in ("accelerator", "deployment"),
     }  # fmt: skip
     return render(request, "metering/usage.html", context)
+
+
+def _chart(
+    actor: Actor, dimension: str, start: datetime, end: datetime, reach: usage_queries.Reach | None, rows: list[Shown]
+) -> UsageChart | None:
+    """Return usage over the span as a chart: by the hour up to two days, else by the day; stacked by the dimension."""
+    if not rows:
+        return None
+    by = "hour" if end - start <= HOURS_UP_TO else "day"
+    groups = [by] if dimension in ("hour", "day") else [by, dimension]
+    try:
+        found = usage_queries.usage(actor, group_by=groups, start=start, end=end, reach=reach)
+    except usage_queries.TooMuchUsage:  # then as one
+        groups = [by]
+        found = usage_queries.usage(actor, group_by=groups, start=start, end=end, reach=reach)
+    names = {row.cells[-1 if dimension == "class" else 0]: row.names[-1 if dimension == "class" else 0] for row in rows}
+    chinese = page_language() is not Language.EN
+    return usage_chart(
+        ((row.group[0], row.group[1] if len(groups) > 1 else None, row.work_micro_st) for row in found),
+        times=_times(start, end, by),
+        name=lambda group: gettext("Standard tokens") if len(groups) == 1 else str(names.get(group) or EMPTY),
+        rest=gettext("All others"),
+        units=CHINESE_UNITS if chinese else ENGLISH_UNITS,
+    )
+
+
+def _times(start: datetime, end: datetime, by: str) -> list[tuple[datetime, str]]:
+    """Return every hour or day of Shanghai in [start, end) with its label."""
+    at = start.astimezone(SHANGHAI).replace(minute=0, second=0, microsecond=0)
+    step, form = (timedelta(hours=1), "%H:00") if by == "hour" else (timedelta(days=1), "%m-%d")
+    if by == "day":
+        at = at.replace(hour=0)
+    elif at < start:
+        at += step  # rollups are of whole hours: the one that has begun before the span is not part of it
+    times = []
+    while at < end:
+        times.append((at, at.strftime(form)))
+        at += step
+    return times
 
 
 def _price(row: UsageRow) -> int | None:
