@@ -4,8 +4,8 @@ What each kind of command does to the book, but for the plain orders that `excha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heappop, heappush
+from itertools import repeat
 from typing import Final
 
 from exchange.domain import orders as o
@@ -63,7 +63,7 @@ from exchange.domain.resting import (
     UNFILLED,
     WOULD_TAKE,
 )
-from exchange.domain.uncross import Cleared, Trade, decide, match_up, self_trades
+from exchange.domain.uncross import Cleared, Trades, decide, match_up, self_trades
 
 REQUESTED: Final = int(Reason.REQUESTED)
 UNCOMMON: Final = ~(STP | CANCEL_ON_DISCONNECT)  # flags that make an order other than plain
@@ -248,20 +248,24 @@ class Commands(Matching):
             for order in self._by_age():
                 self._end(order, int(Reason.GATE_CLOSURE), events, EXPIRED)
 
-    def _fill_pairs(self, trades: Iterable[Trade], price: int, events: list[EventRow]) -> None:
-        """Fill what an auction has paired. Plain orders, which are nearly all, go the short way."""
+    def _fill_all(self, trades: Trades, price: int, events: list[EventRow]) -> None:
+        """Fill what an auction has matched."""
         orders, neither = self.orders, int(o.Maker.NEITHER)
-        for buy, sell, lots in trades:
-            events.append((FILL, buy, sell, price, lots, neither))
-            for number in (buy, sell):
-                order = orders[number]
-                if order[EXTRA] is not None:
-                    self._fill(order, lots, events)
-                    continue
-                order[OPEN] -= lots
-                if not order[OPEN]:
-                    del orders[number]
-                    self.until_tidy -= 1
+        fills = zip(repeat(FILL), trades.buys, trades.sells, repeat(price), trades.lots, repeat(neither))
+        if any(orders[number][EXTRA] is not None for number, _ in trades.filled):
+            for fill in fills:  # one by one: between them icebergs show their next tips
+                _, buy, sell, _, lots, _ = fill
+                events.append(fill)
+                self._fill(orders[buy], lots, events)
+                self._fill(orders[sell], lots, events)
+            return
+        events += fills
+        for number, lots in trades.filled:
+            order = orders[number]
+            order[OPEN] -= lots
+            if not order[OPEN]:
+                del orders[number]
+                self.until_tidy -= 1
 
     def _uncross(self, command: Command, events: list[EventRow]) -> None:
         price, rare = command[4], command[9]
@@ -280,7 +284,7 @@ class Commands(Matching):
             events.append((REFUSED, 0, 0, price, 0, int(Reason.BAD_FILLS)))
             return
         self.phase = int(Phase.UNCROSS)
-        events.append((UNCROSSED, 0, 0, price, sum(trade.lots for trade in trades), surplus))
+        events.append((UNCROSSED, 0, 0, price, sum(trades.lots), surplus))
         for number, lots in without.items():
             order = self.orders[number]
             if lots == order[OPEN]:
@@ -288,8 +292,8 @@ class Commands(Matching):
             else:
                 events.append((REDUCED, number, order[OWNER], order[PRICE], lots, SELF_TRADE))
                 self._shrink(order, lots)
-        self._fill_pairs(trades, price, events)
-        if trades:
+        self._fill_all(trades, price, events)
+        if trades.lots:
             self.last = self.reference = price
         for order in self._by_age():
             if kind_of(order) == MARKET:

@@ -7,7 +7,8 @@ the same `sealed` sides, and names the fills in its UNCROSS command.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -38,12 +39,16 @@ from exchange.domain.sides import MARKET, Int64, Side
 MODES = tuple(SelfTradeMode(name) for name in ("none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"))
 
 
-class Trade(NamedTuple):
-    """A pair of orders that the auction matched."""
+class Trades(NamedTuple):
+    """
+    What an auction matched, in columns: of each trade the buy order, the sell order and the lots; and of each order
+    that takes part its number and the lots of all its trades.
+    """
 
-    buy: int
-    sell: int
-    lots: int
+    buys: list[int]
+    sells: list[int]
+    lots: list[int]
+    filled: list[tuple[int, int]]
 
 
 class Sealed(NamedTuple):
@@ -65,25 +70,27 @@ class Cleared(NamedTuple):
 
     sealed: Sealed
     determined: Determination
-    trades: list[Trade]
+    trades: Trades
 
 
-def gathered(side: BookSide) -> Iterator[Order]:
-    """Yield the orders of one side that take part in an auction by themselves, in order of priority."""
-    yield from (order for order in side.markets if order[OPEN])
+def gathered(side: BookSide) -> list[Order]:
+    """Return the orders of one side that take part in an auction by themselves, in order of priority."""
+    orders = [order for order in side.markets if order[OPEN]]
     for _, queue in side.in_order():
-        yield from (order for order in queue if order[OPEN])
+        orders += [order for order in queue if order[OPEN]]
+    return orders
 
 
 def self_trades(book: Matching) -> dict[int, int]:
     """Return the lots to take out of each order so that no control group can trade with itself."""
-    if _groups(book.bids).isdisjoint(_groups(book.asks)):
+    bids, asks = gathered(book.bids), gathered(book.asks)
+    if _groups(bids).isdisjoint(_groups(asks)):
         return {}
-    best_buys, best_sells = _best_by_group(book.bids), _best_by_group(book.asks)
+    best_buys, best_sells = _best_by_group(bids), _best_by_group(asks)
     crossing = {group for group, key in best_buys.items() if group in best_sells and best_sells[group] <= -key}
     if not crossing:
         return {}
-    members = [one for one in (*gathered(book.bids), *gathered(book.asks)) if group_of(one) in crossing]
+    members = [one for one in (*bids, *asks) if group_of(one) in crossing]
     careful = {group_of(one) for one in members if one[FLAGS] & STP}
     members = sorted((one for one in members if group_of(one) in careful), key=lambda one: (one[AGE], one[NUMBER]))
     candidates = [
@@ -98,15 +105,16 @@ def self_trades(book: Matching) -> dict[int, int]:
     }
 
 
-def _groups(side: BookSide) -> set[int]:
-    """Return the control groups of one side."""
-    return {order[OWNER] if order[EXTRA] is None else group_of(order) for order in gathered(side)}
+def _groups(orders: Sequence[Order]) -> set[int]:
+    """Return the control groups of one side's orders."""
+    named = {group_of(order) for order in orders if order[EXTRA] is not None}
+    return named.union(order[OWNER] for order in orders if order[EXTRA] is None)
 
 
-def _best_by_group(side: BookSide) -> dict[int, int]:
-    """Return the best key of each control group: that of its first order by priority."""
+def _best_by_group(orders: Sequence[Order]) -> dict[int, int]:
+    """Return the best key of each control group of one side: that of its first order by priority."""
     best: dict[int, int] = {}
-    for order in gathered(side):
+    for order in orders:
         group = order[OWNER] if order[EXTRA] is None else group_of(order)
         if group not in best:
             best[group] = _tick(order) if order[SIDE] else -_tick(order)
@@ -131,19 +139,19 @@ def sealed(book: Matching, without: dict[int, int]) -> Sealed:
     """Return the sides of the book less what self-trade prevention takes (`without`), and less conditional orders."""
     sides, numbers, owners = [], [], []
     for own, market in ((book.bids, MARKET), (book.asks, -MARKET)):
-        members = list(gathered(own))
+        members = gathered(own)
         if without:
             members = [one for one in members if one[OPEN] > without.get(one[NUMBER], 0)]
-        lots = np.array([one[OPEN] for one in members], np.int64)
+        lots = _column(OPEN, members)
         for place, one in enumerate(members) if without else ():
             lots[place] -= without.get(one[NUMBER], 0)
-        prices = np.array([one[PRICE] for one in members], np.int64)
+        prices = _column(PRICE, members)
         shown = None
-        if any(one[EXTRA] is not None and one[EXTRA].display for one in members):
-            shown = np.minimum(np.array([shown_of(one) for one in members], np.int64), lots)
+        if any(extra is not None and extra.display for extra in map(itemgetter(EXTRA), members)):
+            shown = np.minimum(np.fromiter(map(shown_of, members), np.int64, len(members)), lots)
         sides.append(Side(np.where(prices, prices, market), lots, shown))
-        numbers.append([one[NUMBER] for one in members])
-        owners.append(np.array([one[OWNER] for one in members], np.int64))
+        numbers.append([*map(itemgetter(NUMBER), members)])
+        owners.append(_column(OWNER, members))
     return Sealed(sides[BUY], sides[SELL], numbers[BUY], numbers[SELL], owners[BUY], owners[SELL])
 
 
@@ -153,14 +161,21 @@ def decide(book: Matching, without: dict[int, int], reference: int) -> Cleared:
     margin = Margin.PRO_RATA if book.terms.pro_rata else Margin.TIME
     clearing = clear(sides.bids, sides.asks, reference or None, margin=margin)
     pairs = pair(sides.bids, sides.asks, clearing.bid_fills, clearing.ask_fills)
-    buys, sells = np.array(sides.bid_orders, np.int64)[pairs.bid], np.array(sides.ask_orders, np.int64)[pairs.ask]
-    trades = [*map(Trade, buys.tolist(), sells.tolist(), pairs.lots.tolist())]
+    buys, sells = np.array(sides.bid_orders, np.int64), np.array(sides.ask_orders, np.int64)
+    filled = [*_filled(buys, clearing.bid_fills), *_filled(sells, clearing.ask_fills)]
+    trades = Trades(buys[pairs.bid].tolist(), sells[pairs.ask].tolist(), pairs.lots.tolist(), filled)
     return Cleared(sides, clearing.price, trades)
+
+
+def _filled(numbers: Int64, fills: Int64) -> Iterable[tuple[int, int]]:
+    """Return number and lots of each order that is filled."""
+    places = np.flatnonzero(fills)
+    return zip(numbers[places].tolist(), fills[places].tolist(), strict=True)
 
 
 def match_up(
     book: Matching, price: int, fills: tuple[tuple[int, int], ...], without: dict[int, int]
-) -> list[Trade] | None:
+) -> Trades | None:
     """
     Return the trades of fills that a session decided, buys and sells each in the order given; None if they cannot be:
     an order that is not open so far, a limit not kept, an order named twice, sides of different size.
@@ -178,7 +193,7 @@ def match_up(
     buys, sells = queues
     if sum(lots for _, lots in buys) != sum(lots for _, lots in sells):
         return None
-    trades = []
+    trades = Trades([], [], [], [*fills])
     waiting = iter(sells)
     sell, sell_lots = 0, 0
     for buy, buy_lots in buys:
@@ -186,7 +201,9 @@ def match_up(
             if not sell_lots:
                 sell, sell_lots = next(waiting)
             lots = min(buy_lots, sell_lots)
-            trades.append(Trade(buy, sell, lots))
+            trades.buys.append(buy)
+            trades.sells.append(sell)
+            trades.lots.append(lots)
             buy_lots, sell_lots = buy_lots - lots, sell_lots - lots
     return trades
 
@@ -207,6 +224,10 @@ def indicative(book: Matching, reference: int = 0) -> Determination:
 def _tick(order: Order) -> int:
     price: int = order[PRICE]
     return price or (-MARKET if order[SIDE] else MARKET)
+
+
+def _column(field: int, orders: Sequence[Order]) -> Int64:
+    return np.fromiter(map(itemgetter(field), orders), np.int64, len(orders))
 
 
 def _takes_part(order: Order) -> bool:
