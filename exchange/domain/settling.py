@@ -214,23 +214,25 @@ class Settling:
 
     def _settle_auction(self, events: Sequence[EventRow], sequence: int) -> Sequence[EventRow]:
         """Settle an auction's fills all at once; return the events that are left, or all if it cannot be done so."""
-        fills = [place for place, event in enumerate(events) if event[0] == FILL]
-        if len(fills) < ENOUGH_FOR_COLUMNS:
+        kinds = [event[0] for event in events]
+        count = kinds.count(FILL)
+        if count < ENOUGH_FOR_COLUMNS:
             return events
-        before, after = events[: fills[0]], [*events[fills[-1] + 1 :]]
-        self.settle(before[1:], sequence)  # what self-trade prevention took out
-        trades = settle_fills(
-            [events[place] for place in fills], self.orders, first_id=entry_id(self.market_id, self.trades + 1),
-            sequence=sequence, tick_nano=self.tick_nano, at_ms=self._ms, facts=self.facts,
+        first, after = kinds.index(FILL), len(kinds) - kinds[::-1].index(FILL)
+        fills = events[first:after]
+        if len(fills) > count:  # icebergs have shown their next tips between them
+            fills = [event for event in fills if event[0] == FILL]
+        self.settle(events[1:first], sequence)  # what self-trade prevention took out
+        settled = settle_fills(
+            fills, self.orders, first_id=entry_id(self.market_id, self.trades + 1), sequence=sequence,
+            tick_nano=self.tick_nano, at_ms=self._ms, facts=self.facts,
         )  # fmt: skip
-        if trades is None:
-            return events[fills[0] :]
-        self.trades += len(trades)
-        for number in {number for place in fills for number in events[place][1:3]}:
-            order = self.orders[number]
-            if not order.funding.open_tokens:
-                del self.orders[number], self.numbers[order.id]
-        return after
+        if settled is None:
+            return events[first:]
+        self.trades += count
+        for number in settled:
+            del self.numbers[self.orders.pop(number).id]
+        return events[after:]
 
     def _trade(self, buy: int, sell: int, price_nano: int, tokens: int, maker: int, sequence: int) -> None:
         buyer, seller = self.orders[buy], self.orders[sell]
