@@ -15,7 +15,7 @@ from exchange.actions.market_state import MarketState
 from exchange.domain.auction import Determination, determine_price
 from exchange.domain.orders import Kind
 from exchange.domain.sides import MARKET, Side
-from exchange.domain.uncross import Sealed, indicative, is_thin, sealed, self_trades
+from exchange.domain.uncross import Sealed, indicative, is_thin, sealed_book
 from exchange.models import AuctionBook, AuctionResult, Market
 from identity.actions.events import Event, emit_all
 
@@ -126,7 +126,7 @@ def _reserve_tick(market: Market) -> int | None:
 
 def _below(reserve_tick: int, state: MarketState, reference: int) -> tuple[Sealed, Determination] | None:
     """Return the sides, and a determination that trades nothing, if the price would lie below the reserve."""
-    sides = sealed(state.book, self_trades(state.book))
+    sides = sealed_book(state.book)
     determined = determine_price(sides.bids, sides.asks, reference or None)
     if determined.price_tick is None or determined.price_tick >= reserve_tick:
         return None

@@ -7,6 +7,7 @@ and its numbers are the journal's.
 
 from array import array
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 from django.db import connection
@@ -17,7 +18,7 @@ from exchange.actions.market_state import MarketState
 from exchange.domain.facts import ENOUGH_FOR_COLUMNS, Facts, PublicTrades
 from exchange.domain.frames import Frame, Indicative, Statistics, Uncrossed, pack, pack_rows, unpack
 from exchange.domain.numbering import NUMBER_BITS, NUMBER_MASK, entry_id, id_range
-from exchange.domain.orders import Phase
+from exchange.domain.orders import EventRow, Phase
 from exchange.domain.public_book import whole
 from exchange.domain.resting import FILL, PHASE, UNCROSSED
 from exchange.domain.times import to_ns
@@ -46,16 +47,12 @@ def record(market: Market, state: MarketState, facts: Facts, *, prev_sequence: i
         state.statistics = _statistics_of_trades(market, state.settling.trades)
     else:
         state.statistics = before.after(traded.ticks)
-    phases, auction = [], None
-    fills: list[tuple[int, int]] = []
-    for event, first, other, price, lots, detail in events:
-        if event == FILL:
-            fills.append((first, other))
-        elif event == PHASE:
-            phases.append((first, detail))
-        elif event == UNCROSSED:
-            auction = Uncrossed(price, lots, detail)
-    _add_fills(members, fills, traded)
+    phases = [(entered, cause) for event, entered, _, _, _, cause in events if event == PHASE]
+    auction = None
+    for event, _, _, price, lots, surplus in events:
+        if event == UNCROSSED:
+            auction = Uncrossed(price, lots, surplus)
+    _add_fills(members, [event for event in events if event[0] == FILL], traded)
     frame = Frame(
         prev_sequence, state.sequence, to_ns(state.last_at), book.phase, book.halted, rows, traded.ticks,
         state.statistics, phases, _indicative(market, state) if book.phase == CALL else None, auction,
@@ -84,18 +81,19 @@ def record(market: Market, state: MarketState, facts: Facts, *, prev_sequence: i
         publish_on_commit(f"member.{member}", {"member": member, "market": market.pk, "sequence": state.sequence})
 
 
-def _add_fills(members: dict[int, list[int]], fills: Sequence[tuple[int, int]], traded: PublicTrades) -> None:
-    """Add the orders that traded to those of their owners; `fills` are (buy, sell) of each trade."""
+def _add_fills(members: dict[int, list[int]], fills: Sequence[EventRow], traded: PublicTrades) -> None:
+    """Add the orders that traded to those of their owners."""
     if len(fills) != len(traded.ticks):
         raise AssertionError(f"the book has made {len(fills)} fills, and {len(traded.ticks)} trades are to be stored")
     if len(fills) < ENOUGH_FOR_COLUMNS:
-        for (buy, sell), buyer, seller in zip(fills, traded.buyers, traded.sellers, strict=True):
+        for (_, buy, sell, *_), buyer, seller in zip(fills, traded.buyers, traded.sellers, strict=True):
             members[buyer].append(buy)
             members[seller].append(sell)
         return
-    orders = np.array(fills, np.int64).T.ravel()
-    owners = np.array([*traded.buyers, *traded.sellers], np.int64)
-    pairs = np.unique(owners << NUMBER_BITS | orders)
+    orders = np.concatenate([np.fromiter(map(itemgetter(side), fills), np.int64, len(fills)) for side in (1, 2)])
+    owners = np.concatenate([np.array(of_side, np.int64) for of_side in (traded.buyers, traded.sellers)])
+    pairs = np.sort(owners << NUMBER_BITS | orders)
+    pairs = pairs[np.diff(pairs, prepend=-1) != 0]
     owners = pairs >> NUMBER_BITS
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
     for owner, of_owner in zip(owners[starts].tolist(), np.split(pairs & NUMBER_MASK, starts[1:]), strict=True):

@@ -25,7 +25,7 @@ from exchange.domain.allocation import Margin
 from exchange.domain.book_parts import OPEN, group_of
 from exchange.domain.orders import Event, Kind
 from exchange.domain.sides import MARKET, Side
-from exchange.domain.uncross import Sealed, gathered, sealed, self_trades
+from exchange.domain.uncross import Sealed, gathered, sealed_book
 from exchange.models import Block, BlockLeg, BlockResult, Market
 
 Outcome = BlockResult.Outcome
@@ -56,7 +56,7 @@ def clear(markets: Sequence[tuple[Market, MarketState]], *, now: datetime) -> li
     candidates, out = _candidates(open_blocks, markets)
     windows, all_sides = [], []
     for market, state in markets:
-        sides = sealed(state.book, self_trades(state.book))
+        sides = sealed_book(state.book)
         reference = min((market.reference_price_nano or 0) // market.tick_nano, state.book.terms.cap)
         windows.append(domain.Window(sides.bids, sides.asks, reference or None))
         all_sides.append(sides)
@@ -135,7 +135,7 @@ def _candidates(
 
 def _groups_by_side(state: MarketState) -> tuple[set[int], set[int]]:
     """Return the control groups that buy, and those that sell, by orders other than blocks."""
-    bids, asks = ({group_of(order) for order in gathered(side)} for side in state.book.sides)
+    bids, asks = ({group_of(order) for order in side} for side in gathered(state.book))
     return bids, asks
 
 

@@ -15,6 +15,7 @@ from exchange.domain.book_parts import (
     EXTRA,
     FLAGS,
     LIMIT,
+    NUMBER,
     OPEN,
     OWNER,
     PRICE,
@@ -63,7 +64,7 @@ from exchange.domain.resting import (
     UNFILLED,
     WOULD_TAKE,
 )
-from exchange.domain.uncross import Cleared, Trades, decide, match_up, self_trades
+from exchange.domain.uncross import Cleared, Trades, decide, gathered, match_up, self_trades
 
 REQUESTED: Final = int(Reason.REQUESTED)
 UNCOMMON: Final = ~(STP | CANCEL_ON_DISCONNECT)  # flags that make an order other than plain
@@ -252,30 +253,34 @@ class Commands(Matching):
         """Fill what an auction has matched."""
         orders, neither = self.orders, int(o.Maker.NEITHER)
         fills = zip(repeat(FILL), trades.buys, trades.sells, repeat(price), trades.lots, repeat(neither))
-        if any(orders[number][EXTRA] is not None for number, _ in trades.filled):
-            for fill in fills:  # one by one: between them icebergs show their next tips
+        if trades.tips:
+            for fill in fills:  # one by one, and between them icebergs show their next tips
                 _, buy, sell, _, lots, _ = fill
                 events.append(fill)
                 self._fill(orders[buy], lots, events)
                 self._fill(orders[sell], lots, events)
             return
         events += fills
-        for number, lots in trades.filled:
-            order = orders[number]
+        for order, lots in trades.filled:
             order[OPEN] -= lots
-            if not order[OPEN]:
-                del orders[number]
+            if order[OPEN]:
+                continue
+            if order[EXTRA] is None:
+                del orders[order[NUMBER]]
                 self.until_tidy -= 1
+            else:
+                self._leave(order)
 
     def _uncross(self, command: Command, events: list[EventRow]) -> None:
         price, rare = command[4], command[9]
         if self.phase != CALL or self.halted:
             events.append((REFUSED, 0, 0, price, 0, int(Reason.HALTED if self.halted else Reason.WRONG_PHASE)))
             return
-        without = self_trades(self)
+        taking_part = gathered(self)
+        without = self_trades(taking_part)
         surplus = 0
         if rare is None:
-            self.cleared = decide(self, without, min(price, self._cap))
+            self.cleared = decide(self, taking_part, without, min(price, self._cap))
             determined, trades = self.cleared.determined, self.cleared.trades
             price, surplus = determined.price_tick or 0, determined.surplus_lots
         elif (named := match_up(self, price, rare.fills, without)) is not None:

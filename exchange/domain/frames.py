@@ -9,6 +9,7 @@ as it is after the frame, not as a change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import mul
 from typing import TypeAlias
 
 import msgspec
@@ -36,13 +37,14 @@ class Statistics(msgspec.Struct, array_like=True, frozen=True, gc=False):
         if not trades:
             return self
         prices = [price for _, price, _, _ in trades]
+        lots = [lots for _, _, lots, _ in trades]
         return Statistics(
             self.open or prices[0],
-            max(self.high, *prices) if self.high else max(prices),
-            min(self.low, *prices) if self.low else min(prices),
+            max(self.high, max(prices)),
+            min(self.low or prices[0], min(prices)),
             prices[-1],
-            self.volume + sum(lots for _, _, lots, _ in trades),
-            self.amount + sum(price * lots for _, price, lots, _ in trades),
+            self.volume + sum(lots),
+            self.amount + sum(map(mul, prices, lots)),
             self.trades + len(trades),
         )
 

@@ -66,31 +66,38 @@ class Published:
         touched: dict[int, None] = {}  # in the order of their first event, which is that of arrival
         again: set[int] = set()  # orders that may have come last in a queue later than when they arrived
         owned: defaultdict[int, list[int]] = defaultdict(list)
+        phased = False
         for event, number, other, _, _, detail in events:
-            if event in (ACCEPTED, CANCELLED):
+            if event == FILL:
+                touched[number] = touched[other] = None
+            elif event in (ACCEPTED, CANCELLED):
                 touched[number] = None
                 owned[other].append(number)
-            elif event == FILL:
-                touched[number] = touched[other] = None
             elif event <= REFRESHED:
                 touched[number] = None
                 owned[other].append(number)
                 if event in (REFRESHED, TRIGGERED) or (event == REPLACED and not detail):
                     again.add(number)
-            elif event != HALTED:  # a phase: orders come in and go out of it without an event of their own
-                everything = dict.fromkeys([*self.rows, *book.orders])
-                touched.update(everything)
-                again.update(everything.keys() - self.rows.keys())
+            elif event != HALTED:
+                phased = True
         before, orders = self.rows, book.orders
+        if phased:  # orders come in and go out of a phase without an event of their own
+            touched |= dict.fromkeys(before)
+            touched |= dict.fromkeys(orders)
+            again |= orders.keys() - before.keys()
         gone: list[Row] = []
         changed: list[Row] = []
         added: dict[int, Row] = {}
+        new: Row | None
         for number in touched:
-            old = before.get(number)
             order = orders.get(number)
             if order is None:
-                new = None
-            elif order[EXTRA] is None:
+                old = before.pop(number, None)
+                if old is not None:
+                    gone.append((number, old[1], old[2], 0))
+                continue
+            old = before.get(number)
+            if order[EXTRA] is None:
                 new = (number, order[SIDE], order[PRICE], order[OPEN])
             else:
                 new = row_of(order)

@@ -7,7 +7,8 @@ the same `sealed` sides, and names the fills in its UNCROSS command.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -37,18 +38,28 @@ from exchange.domain.self_trades import GroupOrder, SelfTradeMode, prevent_self_
 from exchange.domain.sides import MARKET, Int64, Side
 
 MODES = tuple(SelfTradeMode(name) for name in ("none", "cancel_newest", "cancel_oldest", "cancel_both", "decrement"))
+SEEN = itemgetter(OPEN, NUMBER, OWNER, PRICE, EXTRA)  # what an auction looks at: taken at once, for memory is slow
+NOTHING: tuple[tuple[()], ...] = ((),) * 5
 
 
 class Trades(NamedTuple):
     """
-    What an auction matched, in columns: of each trade the buy order, the sell order and the lots; and of each order
-    that takes part its number and the lots of all its trades.
+    What an auction matched, in columns: of each trade the buy order, the sell order and the lots; and each order that
+    trades with the lots of all its trades. `tips`: whether one of them may be an iceberg, and show its next tip.
     """
 
     buys: list[int]
     sells: list[int]
     lots: list[int]
-    filled: list[tuple[int, int]]
+    filled: list[tuple[Order, int]]
+    tips: bool
+
+
+class Gathered(NamedTuple):
+    """The orders that take part in an auction by themselves, each side's in order of priority."""
+
+    bids: list[Order]
+    asks: list[Order]
 
 
 class Sealed(NamedTuple):
@@ -73,17 +84,21 @@ class Cleared(NamedTuple):
     trades: Trades
 
 
-def gathered(side: BookSide) -> list[Order]:
-    """Return the orders of one side that take part in an auction by themselves, in order of priority."""
-    orders = [order for order in side.markets if order[OPEN]]
+def gathered(book: Matching) -> Gathered:
+    """Return the orders that take part in an auction by themselves."""
+    return Gathered(*([order for queue in _queues(side) for order in queue if order[OPEN]] for side in book.sides))
+
+
+def _queues(side: BookSide) -> Iterator[Iterable[Order]]:
+    """Yield the queues of one side in order of priority, dead orders in them."""
+    yield side.markets
     for _, queue in side.in_order():
-        orders += [order for order in queue if order[OPEN]]
-    return orders
+        yield queue
 
 
-def self_trades(book: Matching) -> dict[int, int]:
+def self_trades(orders: Gathered) -> dict[int, int]:
     """Return the lots to take out of each order so that no control group can trade with itself."""
-    bids, asks = gathered(book.bids), gathered(book.asks)
+    bids, asks = orders
     if _groups(bids).isdisjoint(_groups(asks)):
         return {}
     best_buys, best_sells = _best_by_group(bids), _best_by_group(asks)
@@ -125,7 +140,9 @@ def is_thin(book: Matching) -> bool:
     """Say whether fewer than two owners buy or fewer than two sell in a call."""
     for side in book.sides:
         first = None
-        for order in gathered(side):
+        for order in chain.from_iterable(_queues(side)):
+            if not order[OPEN]:
+                continue
             if first is None:
                 first = order[OWNER]
             elif order[OWNER] != first:
@@ -135,42 +152,59 @@ def is_thin(book: Matching) -> bool:
     return False
 
 
-def sealed(book: Matching, without: dict[int, int]) -> Sealed:
-    """Return the sides of the book less what self-trade prevention takes (`without`), and less conditional orders."""
+def sealed(orders: Gathered, without: dict[int, int]) -> Sealed:
+    """
+    Return the sides of a book as its auction sees them.
+
+    :param without: the lots that self-trade prevention takes out of orders, by number.
+    """
     sides, numbers, owners = [], [], []
-    for own, market in ((book.bids, MARKET), (book.asks, -MARKET)):
-        members = gathered(own)
+    for members, market in ((orders.bids, MARKET), (orders.asks, -MARKET)):
+        open_lots, of_orders, of_owners, prices, extras = zip(*map(SEEN, members), strict=True) if members else NOTHING
+        lots, ticks = _column(open_lots), _column(prices)
         if without:
-            members = [one for one in members if one[OPEN] > without.get(one[NUMBER], 0)]
-        lots = _column(OPEN, members)
-        for place, one in enumerate(members) if without else ():
-            lots[place] -= without.get(one[NUMBER], 0)
-        prices = _column(PRICE, members)
+            lots -= _column([without.get(number, 0) for number in of_orders])
         shown = None
-        if any(extra is not None and extra.display for extra in map(itemgetter(EXTRA), members)):
-            shown = np.minimum(np.fromiter(map(shown_of, members), np.int64, len(members)), lots)
-        sides.append(Side(np.where(prices, prices, market), lots, shown))
-        numbers.append([*map(itemgetter(NUMBER), members)])
-        owners.append(_column(OWNER, members))
+        if any(extra is not None and extra.display for extra in extras):
+            shown = np.minimum(_column([shown_of(order) for order in members]), lots)
+        sides.append(Side(np.where(ticks, ticks, market), lots, shown))
+        numbers.append([*of_orders])
+        owners.append(_column(of_owners))
     return Sealed(sides[BUY], sides[SELL], numbers[BUY], numbers[SELL], owners[BUY], owners[SELL])
 
 
-def decide(book: Matching, without: dict[int, int], reference: int) -> Cleared:
+def sealed_book(book: Matching) -> Sealed:
+    """Return the sides of a book as its auction sees them now, self-trades prevented."""
+    orders = gathered(book)
+    without = self_trades(orders)
+    return sealed(less(orders, without), without)
+
+
+def less(orders: Gathered, without: dict[int, int]) -> Gathered:
+    """Return the orders of which something is left when self-trade prevention has taken its lots out."""
+    if not without:
+        return orders
+    return Gathered(*([one for one in side if one[OPEN] > without.get(one[NUMBER], 0)] for side in orders))
+
+
+def decide(book: Matching, orders: Gathered, without: dict[int, int], reference: int) -> Cleared:
     """Determine price and trades of an auction over this book alone. `reference` 0 is none."""
-    sides = sealed(book, without)
+    orders = less(orders, without)
+    sides = sealed(orders, without)
     margin = Margin.PRO_RATA if book.terms.pro_rata else Margin.TIME
     clearing = clear(sides.bids, sides.asks, reference or None, margin=margin)
     pairs = pair(sides.bids, sides.asks, clearing.bid_fills, clearing.ask_fills)
     buys, sells = np.array(sides.bid_orders, np.int64), np.array(sides.ask_orders, np.int64)
-    filled = [*_filled(buys, clearing.bid_fills), *_filled(sells, clearing.ask_fills)]
-    trades = Trades(buys[pairs.bid].tolist(), sells[pairs.ask].tolist(), pairs.lots.tolist(), filled)
+    filled = [*_filled(orders.bids, clearing.bid_fills), *_filled(orders.asks, clearing.ask_fills)]
+    tips = sides.bids.displayed_lots is not None or sides.asks.displayed_lots is not None
+    trades = Trades(buys[pairs.bid].tolist(), sells[pairs.ask].tolist(), pairs.lots.tolist(), filled, tips)
     return Cleared(sides, clearing.price, trades)
 
 
-def _filled(numbers: Int64, fills: Int64) -> Iterable[tuple[int, int]]:
-    """Return number and lots of each order that is filled."""
+def _filled(orders: Sequence[Order], fills: Int64) -> Iterable[tuple[Order, int]]:
+    """Return each order that is filled, with its lots."""
     places = np.flatnonzero(fills)
-    return zip(numbers[places].tolist(), fills[places].tolist(), strict=True)
+    return zip([orders[place] for place in places.tolist()], fills[places].tolist(), strict=True)
 
 
 def match_up(
@@ -193,7 +227,9 @@ def match_up(
     buys, sells = queues
     if sum(lots for _, lots in buys) != sum(lots for _, lots in sells):
         return None
-    trades = Trades([], [], [], [*fills])
+    filled = [(book.orders[number], lots) for number, lots in fills]
+    tips = any(order[EXTRA] is not None and order[EXTRA].display for order, _ in filled)
+    trades = Trades([], [], [], filled, tips)
     waiting = iter(sells)
     sell, sell_lots = 0, 0
     for buy, buy_lots in buys:
@@ -226,8 +262,8 @@ def _tick(order: Order) -> int:
     return price or (-MARKET if order[SIDE] else MARKET)
 
 
-def _column(field: int, orders: Sequence[Order]) -> Int64:
-    return np.fromiter(map(itemgetter(field), orders), np.int64, len(orders))
+def _column(numbers: Sequence[int]) -> Int64:
+    return np.fromiter(numbers, np.int64, len(numbers))
 
 
 def _takes_part(order: Order) -> bool:
