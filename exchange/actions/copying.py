@@ -1,9 +1,11 @@
 """Rows by COPY: the quickest way into Postgres, for the tables that take thousands at a time."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
+from psycopg.copy import QueuedLibpqWriter
 
 NULL = "\\N"
 BINARY_HEADER, BINARY_TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
@@ -33,6 +35,20 @@ def copy_binary(table: str, columns: str, body: bytes) -> None:
         cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)") as stream,
     ):
         stream.write(body)
+
+
+@contextmanager
+def copying_binary(table: str, columns: str) -> Iterator[Callable[[bytes], None]]:
+    """
+    Insert rows in the binary format, which the block gives to what it is given: they are sent by a thread of their own,
+    so that the block may go on with other work. It must not use the database.
+    """
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        sender = QueuedLibpqWriter(cursor.cursor)
+        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)", writer=sender) as stream:
+            stream.write(BINARY_HEADER)
+            yield stream.write
+            stream.write(BINARY_TRAILER)
 
 
 def escape(text: str) -> str:

@@ -1,13 +1,14 @@
 """Journal entries, trades and order events as binary COPY: a microsecond a row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, microseconds
+from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, copying_binary, microseconds
 from exchange.actions.market_state import Entry
 from exchange.domain.facts import AuctionTrades, OrderEventRow, TradeRow
 from exchange.domain.numbering import NUMBER_MASK, entry_id
@@ -101,8 +102,20 @@ def store_trades(trades: Sequence[TradeRow], times: dict[int, int]) -> None:
     copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
 
 
-def store_auction(trades: AuctionTrades, times: dict[int, int]) -> None:
-    """Insert an auction's trades, encoded as records of numpy."""
+@contextmanager
+def storing_auctions(auctions: Sequence[AuctionTrades], times: dict[int, int]) -> Iterator[None]:
+    """Insert the trades of auctions while the block runs, which must leave the database alone."""
+    if not auctions:
+        yield
+        return
+    with copying_binary("exchange_trade", _TRADES) as write:
+        for trades in auctions:
+            write(_auction_rows(trades, times[trades.sequence]))
+        yield
+
+
+def _auction_rows(trades: AuctionTrades, at: int) -> bytes:
+    """Return an auction's trades, encoded as records of numpy."""
     columns: dict[str, Any] = {
         "id": trades.ids,
         "sequence": trades.sequence,
@@ -114,14 +127,14 @@ def store_auction(trades: AuctionTrades, times: dict[int, int]) -> None:
         "price": trades.price_nano,
         "bond": trades.bond_micro,
         "aggressor": 0,
-        "at": times[trades.sequence],
+        "at": at,
     }
     rows = np.zeros(len(trades), _TRADE_RECORD)
     rows["fields"] = len(columns)
     for name, values in columns.items():
         rows[name] = values
         rows[f"{name}_length"] = _TRADE_RECORD[name].itemsize
-    copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, rows.tobytes(), BINARY_TRAILER)))
+    return rows.tobytes()
 
 
 def store_order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -> None:

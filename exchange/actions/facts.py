@@ -64,11 +64,15 @@ def _write(
     times = fact_rows.times_of(entries)
     fact_rows.store_trades(facts.single_trades, times)
     fact_rows.store_trades(facts.mirrors, times)
-    for auction in facts.auctions:
-        fact_rows.store_auction(auction, times)
     fact_rows.store_order_events(facts.order_events, times)
+    composed: frames.Composed | None = None
     if entries:
-        frames.record(market, state, facts, prev_sequence=market.last_sequence)
+        frames.read_before(market, state)
+    with fact_rows.storing_auctions(facts.auctions, times):
+        if entries and facts.auctions and not facts.mirrors:
+            composed = frames.compose(market, state, facts)  # while Postgres stores, which takes as long
+    if entries:
+        frames.record(market, state, composed or frames.compose(market, state, facts))
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)

@@ -13,6 +13,7 @@ from operator import mul
 from typing import TypeAlias
 
 import msgspec
+import zstandard
 
 from exchange.domain.orders import Phase
 from exchange.domain.public_book import PublicBook, Row
@@ -83,29 +84,41 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     auction: Uncrossed | None = None
 
 
+SMALL_BYTES = 2_000  # Postgres keeps these in the row, as they are
+COMPRESSED, QUICKLY = b"\x28\xb5\x2f\xfd", 1  # how zstd's output begins, and no array does; its quickest level
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Frame)
 _rows_decoder = msgspec.msgpack.Decoder(list[Row])
 
 
 def pack(frame: Frame) -> bytes:
-    """Return a frame as it is stored and sent."""
+    """Return a frame as it is sent."""
     return _encoder.encode(frame)
 
 
-def unpack(content: bytes) -> Frame:
-    """Return the frame that `pack` wrote."""
-    return _decoder.decode(content)
-
-
 def pack_rows(rows: Sequence[Row]) -> bytes:
-    """Return a whole book as it is stored with every so many frames."""
-    return _encoder.encode(rows)
+    """Return a whole book, as it is stored with every so many frames."""
+    return stored(_encoder.encode(rows))
+
+
+def stored(packed: bytes) -> bytes:
+    """Return what was packed as it is stored: compressed if it is large, which Postgres would do worse and slower."""
+    return zstandard.compress(packed, QUICKLY) if len(packed) > SMALL_BYTES else packed
+
+
+def unpack(content: bytes) -> Frame:
+    """Return the frame that `pack` wrote, be it as sent or as stored."""
+    return _decoder.decode(_packed(content))
 
 
 def unpack_rows(content: bytes) -> list[Row]:
     """Return the whole book that `pack_rows` wrote."""
-    return _rows_decoder.decode(content)
+    return _rows_decoder.decode(_packed(content))
+
+
+def _packed(content: bytes) -> bytes:
+    return zstandard.decompress(content) if content.startswith(COMPRESSED) else content
 
 
 class FrameGap(ValueError):
