@@ -84,6 +84,7 @@ urlpatterns = [
     path("orders/<uuid:order_id>/cancel", ticket.cancel, name="order-cancel"),
     path("capacity", capacity_pages.capacity, name="capacity"),
     path("capacity/new", capacity_pages.publish, name="capacity-new"),
+    path("capacity/windows", capacity_pages.publish_in_windows, name="capacity-windows"),
     path("capacity/<int:capacity_id>/withdraw", capacity_pages.withdraw, name="capacity-withdraw"),
     path("deliveries", capacity_pages.deliveries, name="deliveries"),
     path("blocks", block_pages.blocks, name="blocks"),

@@ -17,6 +17,11 @@ def new_key() -> str:
     return str(uuid4())
 
 
+def told(problem: Problem) -> str:
+    """Return what a page says of a problem."""
+    return str(problem.detail)
+
+
 class OnceForm(forms.Form):
     """A form with a key of its own, so that a double click or a reload does what it does once."""
 
@@ -52,5 +57,5 @@ class OnceForm(forms.Form):
         except Problem as problem:
             name = (fields or {}).get(problem.field or "", problem.field)
             seen = name in self.fields and not self.fields[name].widget.is_hidden
-            self.add_error(name if seen else None, str(problem.detail))
+            self.add_error(name if seen else None, told(problem))
             return None

@@ -1,5 +1,6 @@
 """A provider's pages: publishing capacity, what is published, whom to serve."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -17,6 +18,7 @@ from core.templatetags.ciyuan import window_text
 from exchange import page_queries, queries
 from exchange.actions import offers
 from exchange.domain.funding import bond_rate_thousandths
+from exchange.views.capacity_calendar import CalendarForm, Refusal, calendar_context, publish_each
 from identity.access import Actor
 from identity.page_forms import OnceForm
 from identity.pages import require_actor
@@ -67,13 +69,37 @@ class CapacityForm(OnceForm):
 @require_actor("read")
 def capacity(request: HttpRequest, actor: Actor) -> HttpResponse:
     """What the organization has published, and what became of it."""
+    return _capacity(request, actor)
+
+
+@require_http_methods(["GET", "POST"])
+@require_actor("trade")
+def publish_in_windows(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """Publish capacity in each window chosen in the calendar. Asked for, it is the page of the calendar."""
+    if request.method == "GET":  # after signing in again on the page that said what was wrong
+        return redirect("capacity")
+    form = CalendarForm(request.POST)
+    if not form.is_valid():
+        return _capacity(request, actor, form=form)
+    refused = publish_each(actor, form)
+    if done := len(form.cleaned_data["windows"]) - len(refused):
+        messages.success(request, _("Windows in which capacity is published: %(n)s.") % {"n": done})
+    return _capacity(request, actor, form=form, refused=refused) if refused else redirect("capacity")
+
+
+def _capacity(
+    request: HttpRequest, actor: Actor, *, form: CalendarForm | None = None, refused: Sequence[Refusal] = ()
+) -> HttpResponse:
     rows = Capacity.objects.select_related("deployment", "grade", "offer").filter(provider_id=actor.organization_id)
-    page = Paginator(rows.order_by("-pk"), PER_PAGE).get_page(request.GET.get("page"))
-    return render(
-        request,
-        "exchange/capacity.html",
-        {"page": page, "now": clock.now(), "may_publish": "trade" in actor.scopes and actor.organization.provides},
-    )
+    context: dict[str, Any] = {
+        "page": Paginator(rows.order_by("-pk"), PER_PAGE).get_page(request.GET.get("page")),
+        "now": clock.now(),
+        "may_publish": "trade" in actor.scopes and actor.organization.provides,
+        "refused": refused,
+    }
+    if actor.organization.provides:
+        context |= calendar_context(request, actor, form)
+    return render(request, "exchange/capacity.html", context, status=422 if form is not None else 200)
 
 
 @require_http_methods(["GET", "POST"])

@@ -45,3 +45,34 @@ def test_two_browsers_see_the_same_book_within_a_second_and_recover(visitor, sta
     for window in windows:
         window.page.get_by_text("¥0.77").first.wait_for()
         window.page.wait_for_selector("html[data-live=socket]")
+
+
+def test_a_provider_drags_over_free_windows_and_publishes_in_each(visitor, stage):
+    markets = [stage.market() for _ in range(3)]
+    window = visitor("provider", locale="en")
+    page = window.go("/capacity")
+    deployment = stage.supplies["story"][0].deployment
+    slots = [page.locator(f'label.slot:has([value="{deployment}:{market.id}"])') for market in markets]
+    boxes = [slot.locator("input") for slot in slots]
+
+    def drag(first, last):
+        first.hover()
+        page.mouse.down()
+        last.hover()
+        page.mouse.up()
+
+    drag(slots[0], slots[2])
+    assert [box.is_checked() for box in boxes] == [True] * 3
+    assert "Windows chosen: 3 · hours: 1.5" in page.locator("form.calendar output").inner_text()
+    drag(slots[2], slots[2])  # a click is the shortest drag
+    boxes[1].focus()
+    page.keyboard.press("Space")
+    assert [box.is_checked() for box in boxes] == [True, False, False]
+    page.keyboard.press("Space")
+    page.fill("form.calendar [name=tokens_per_minute]", "2,000")
+    page.fill("form.calendar [name=reserve_price]", "1.0")
+    page.fill("form.calendar [name=list_price]", "2.8")
+    page.get_by_role("button", name="Publish in the chosen windows").click()
+    assert "Windows in which capacity is published: 2." in page.locator("main [role=status]").first.inner_text()
+    assert [boxes[number].count() for number in range(3)] == [0, 0, 1]
+    assert not window.complaints, window.complaints
