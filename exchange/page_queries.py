@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import zstandard
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Value
-from django.db.models.functions import JSONObject, Least
+from django.db.models import Count, JSONField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.expressions import RawSQL
 from django.utils.translation import get_language, gettext
 
 from core.money import LOT_TOKENS
@@ -16,8 +16,8 @@ from exchange.charts import CHINESE_UNITS, ENGLISH_UNITS, AuctionChart, auction_
 from exchange.domain.auction import Determination
 from exchange.domain.curves import Level, Order, curves
 from exchange.domain.explain import explain
-from exchange.models import AuctionBook, AuctionResult, Market, MarketPosition
-from providers.models import Deployment, Grade, ListPrice
+from exchange.models import AuctionBook, AuctionResult, Market
+from providers.models import Grade
 
 OPEN_PHASES = ("scheduled", "call", "continuous", "closed", "delivering")
 
@@ -42,42 +42,40 @@ class Comparison:
     providers: int
 
 
+_COMPARED = """(SELECT jsonb_build_object(
+    'list', (
+        SELECT min(price.price_nano) FROM providers_deployment d CROSS JOIN LATERAL (
+            SELECT p.price_nano FROM providers_listprice p
+            WHERE p.deployment_id = d.id AND p.valid_from <= least(%s, exchange_market.gate_closes_at)
+            ORDER BY p.valid_from DESC LIMIT 1) AS price
+        WHERE d.grade_id = exchange_market.grade_id AND d.status = 'active'),
+    'previous', (
+        SELECT jsonb_build_object(
+            'market', a.market_id, 'price', a.price_nano, 'start', m.window_start, 'end', m.window_end)
+        FROM exchange_auctionresult a JOIN exchange_market m ON m.id = a.market_id
+        WHERE m.grade_id = exchange_market.grade_id AND m.window_start < exchange_market.window_start
+            AND a.price_nano IS NOT NULL
+            AND NOT EXISTS (SELECT FROM exchange_annulment n WHERE n.auction_id = a.id AND n.sequence IS NOT NULL)
+        ORDER BY a.id DESC LIMIT 1),
+    'providers', (
+        SELECT count(*) FROM exchange_marketposition q
+        WHERE q.market_id = exchange_market.id AND q.capacity_tokens > 0)))"""
+
+
 def markets_compared(now: datetime) -> "QuerySet[Market]":
     """
-    Return markets with their grades, and with what `comparison` reads, by the one query.
+    Return markets with their grades, and with what `comparison` reads as `compared`, by the one query.
 
     That is the lowest list price in force for the grade, open to buy, now or when the market's trading ended; the last
     auction of the grade that gave a price before this market's window; how many providers have capacity in it.
     """
-    at = Least(Value(now), OuterRef("gate_closes_at"))
-    newer = ListPrice.objects.filter(
-        deployment=OuterRef("deployment"), valid_from__gt=OuterRef("valid_from"),
-        valid_from__lte=Least(Value(now), OuterRef(OuterRef("gate_closes_at"))),
-    )  # fmt: skip
-    listed = ListPrice.objects.filter(
-        ~Exists(newer), deployment__grade=OuterRef("grade"), deployment__status=Deployment.Status.ACTIVE,
-        valid_from__lte=at, price_nano__isnull=False,
-    )  # fmt: skip
-    earlier = AuctionResult.objects.filter(
-        market__grade=OuterRef("grade"), market__window_start__lt=OuterRef("window_start"), price_nano__isnull=False
-    ).exclude(annulment__sequence__isnull=False)
-    offering = MarketPosition.objects.filter(market=OuterRef("pk"), capacity_tokens__gt=0).order_by().values("market")
-    return Market.objects.select_related("grade__model_card").annotate(
-        list_price_nano=Subquery(listed.order_by("price_nano").values("price_nano")[:1]),
-        previous=Subquery(
-            earlier.order_by("-pk").values(
-                found=JSONObject(
-                    market="market_id", price="price_nano", start="market__window_start", end="market__window_end"
-                )
-            )[:1]
-        ),
-        providers=Subquery(offering.annotate(count=Count("pk")).values("count")),
-    )
+    compared = RawSQL(_COMPARED, [now], output_field=JSONField())
+    return Market.objects.select_related("grade__model_card").annotate(compared=compared)
 
 
 def comparison(market: Any, price_nano: int | None) -> Comparison:
     """Return what a price of a market of `markets_compared` is seen against."""
-    listed, previous = market.list_price_nano, market.previous or {}
+    listed, previous = market.compared["list"], market.compared["previous"] or {}
     return Comparison(
         list_price_nano=listed,
         against_list_thousandths=(price_nano - listed) * 1_000 // listed if price_nano and listed else None,
@@ -86,7 +84,7 @@ def comparison(market: Any, price_nano: int | None) -> Comparison:
         previous_window=(
             (datetime.fromisoformat(previous["start"]), datetime.fromisoformat(previous["end"])) if previous else None
         ),
-        providers=market.providers or 0,
+        providers=market.compared["providers"],
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -158,6 +159,13 @@ def looked_up(key: Any, texts: dict[Any, Any]) -> Any:
 
 
 @register.filter
+def named(row: Any) -> str:
+    """The name of something that has a Chinese one too, in the reader's language."""
+    chinese = getattr(row, "name_zh", "")
+    return chinese if chinese and (get_language() or "").startswith("zh") else getattr(row, "name", "")
+
+
+@register.filter
 def setting(value: Any) -> str:
     """A setting as it stands in the log: numbers grouped, a switch in words, nothing as a dash, the rest as JSON."""
     if value is None or value == "":
@@ -176,6 +184,7 @@ def new_key() -> str:
 
 
 @register.simple_tag
+@lru_cache(maxsize=1_024)  # a page's rows name the same few windows
 def window(start: datetime, end: datetime) -> SafeString:
     """A delivery window in Shanghai: 2026-11-20 00:00–09:00, with UTC on hover."""
     return format_html(

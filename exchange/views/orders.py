@@ -11,7 +11,7 @@ from core.listing import Listing
 from exchange import page_queries, queries
 from exchange.models import Command, Market, Trade
 from exchange.queries import OrderState
-from exchange.views.tables import ORDERS, trades_table
+from exchange.views.tables import ORDERS, STATUSES, trades_table
 from identity.access import Actor
 from identity.pages import require_actor
 
@@ -25,7 +25,10 @@ def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
     if listing.wants_csv:
         return listing.csv(rows, _with_states)
     page = listing.page(rows)
-    context = {"page": page, "orders": _with_states(list(page)), "listing": listing, "query": listing.query}
+    context = {
+        "page": page, "orders": _with_states(list(page)), "listing": listing, "query": listing.query,
+        "statuses": STATUSES,
+    }  # fmt: skip
     return render(request, "exchange/orders.html", context)
 
 

@@ -11,6 +11,13 @@ from exchange.models import Command
 
 SIDES = ((str(Command.Side.BUY.value), _("Buy")), (str(Command.Side.SELL.value), _("Sell")))
 
+#: What orders are called by what became of them.
+STATUSES = {
+    "pending": _("accepted, waiting its turn"), "open": _("open"), "partly_filled": _("partly filled"),
+    "filled": _("filled"), "cancelled": _("cancelled"), "expired": _("expired"), "refused": _("refused"),
+    "waiting": _("waiting for its stop price"),
+}  # fmt: skip
+
 
 def _price(price_nano: int | None) -> str:
     return format_price(price_nano) if price_nano else ""
