@@ -1,16 +1,20 @@
 """Rows by COPY: the quickest way into Postgres, for the tables that take thousands at a time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any, LiteralString, NamedTuple
 
 from django.db import connection
-from psycopg.copy import QueuedLibpqWriter
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
 
 NULL = "\\N"
 BINARY_HEADER, BINARY_TRAILER = b"PGCOPY\n\xff\r\n\x00" + bytes(8), b"\xff\xff"
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+WORTH_A_THREAD_BYTES = 100_000
 
 
 def copy_text(table: str, columns: str, lines: Iterable[str]) -> None:
@@ -37,18 +41,39 @@ def copy_binary(table: str, columns: str, body: bytes) -> None:
         stream.write(body)
 
 
+class Batch(NamedTuple):
+    """Rows of a table in the binary format, in parts."""
+
+    table: str
+    columns: LiteralString
+    parts: Sequence[bytes]
+
+
 @contextmanager
-def copying_binary(table: str, columns: str) -> Iterator[Callable[[bytes], None]]:
+def storing(batches: Sequence[Batch]) -> Iterator[None]:
     """
-    Insert rows in the binary format, which the block gives to what it is given: they are sent by a thread of their own,
-    so that the block may go on with other work. It must not use the database.
+    Insert batches while the block does other work, if there is enough of them for that to pay. The block must leave
+    the database alone.
     """
-    with connection.cursor() as cursor, connection.wrap_database_errors:
-        sender = QueuedLibpqWriter(cursor.cursor)
-        with cursor.copy(f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)", writer=sender) as stream:
-            stream.write(BINARY_HEADER)
-            yield stream.write
-            stream.write(BINARY_TRAILER)
+    if sum(len(part) for batch in batches for part in batch.parts) < WORTH_A_THREAD_BYTES:
+        for table, columns, parts in batches:
+            copy_binary(table, columns, b"".join((BINARY_HEADER, *parts, BINARY_TRAILER)))
+        yield
+        return
+    own = connection.connection  # which one thread at a time may use; Django's own objects are for one thread alone
+    with ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(_store, own, batches)
+        yield
+        with connection.wrap_database_errors:
+            stored.result()
+
+
+def _store(own: Connection[Any], batches: Sequence[Batch]) -> None:
+    for table, columns, parts in batches:
+        query = SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(Identifier(table), SQL(columns))
+        with own.cursor() as cursor, cursor.copy(query) as stream:
+            for part in (BINARY_HEADER, *parts, BINARY_TRAILER):
+                stream.write(part)
 
 
 def escape(text: str) -> str:

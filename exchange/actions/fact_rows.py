@@ -1,16 +1,16 @@
 """Journal entries, trades and order events as binary COPY: a microsecond a row."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import chain
 from struct import Struct
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, copying_binary, microseconds
+from exchange.actions.copying import Batch, microseconds
 from exchange.actions.market_state import Entry
-from exchange.domain.facts import AuctionTrades, OrderEventRow, TradeRow
+from exchange.domain.facts import AuctionTrades, Facts, OrderEventRow
 from exchange.domain.numbering import NUMBER_MASK, entry_id
 
 # Each field is its length as int32 (−1 for null), then its bytes.
@@ -40,12 +40,22 @@ _NULL = _LENGTH(-1)
 _JSONB_VERSION = b"\x01"
 
 
-def store_journal(market_id: int, entries: Sequence[Entry], state_hash: bytes | None) -> None:
-    """Insert journal entries; the state hash, if any, is that after the last one."""
-    if not entries:
-        return
+def batches_of(
+    market_id: int, entries: Sequence[Entry], state_hash: bytes | None, facts: Facts
+) -> list[Batch]:
+    """Return the rows of journal entries and of what came of them; the state hash, if any, is that after the last."""
+    times = _times_of(entries)
+    found = [
+        Batch("exchange_journalentry", _JOURNAL, _journal(market_id, entries, state_hash)),
+        Batch("exchange_trade", _TRADES, _trades(facts, times)),
+        Batch("exchange_orderevent", _ORDER_EVENTS, _order_events(facts.order_events, times)),
+    ]
+    return [batch for batch in found if batch.parts]
+
+
+def _journal(market_id: int, entries: Sequence[Entry], state_hash: bytes | None) -> Sequence[bytes]:
     base, at, moment = entry_id(market_id, 0), 0, None
-    parts = [BINARY_HEADER]
+    parts: list[bytes] = []
     append, command_entry = parts.append, _COMMAND_ENTRY.pack
     for sequence, kind, command_id, outcome, occurred_at, content in entries:
         if occurred_at is not moment:
@@ -64,11 +74,10 @@ def store_journal(market_id: int, entries: Sequence[Entry], state_hash: bytes | 
             append(details + _NULL)
     if state_hash is not None:
         parts[-1] = parts[-1][: -len(_NULL)] + _LENGTH(len(state_hash)) + state_hash
-    append(BINARY_TRAILER)
-    copy_binary("exchange_journalentry", _JOURNAL, b"".join(parts))
+    return [b"".join(parts)] if parts else ()
 
 
-def times_of(entries: Sequence[Entry]) -> dict[int, int]:
+def _times_of(entries: Sequence[Entry]) -> dict[int, int]:
     """Return the time of each entry as COPY wants it, by its sequence."""
     moments = {moment: microseconds(moment) for moment in {entry.at for entry in entries}}
     if len(moments) == 1:
@@ -87,31 +96,19 @@ class _Same(dict[int, int]):
         return self.at
 
 
-def store_trades(trades: Sequence[TradeRow], times: dict[int, int]) -> None:
-    """Insert trades."""
-    if not trades:
-        return
+def _trades(facts: Facts, times: dict[int, int]) -> Sequence[bytes]:
     pack = _TRADE.pack
     rows = [
         pack(
             11, 8, id_, 8, sequence, 8, buyer, 8, seller, 16, buy, 16, sell, 8, tokens, 8, price, 8, bond, 2, aggressor,
             8, times[sequence],
         )
-        for id_, sequence, buyer, seller, buy, sell, tokens, price, bond, aggressor in trades
-    ]
-    copy_binary("exchange_trade", _TRADES, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
-
-
-@contextmanager
-def storing_auctions(auctions: Sequence[AuctionTrades], times: dict[int, int]) -> Iterator[None]:
-    """Insert the trades of auctions while the block runs, which must leave the database alone."""
-    if not auctions:
-        yield
-        return
-    with copying_binary("exchange_trade", _TRADES) as write:
-        for trades in auctions:
-            write(_auction_rows(trades, times[trades.sequence]))
-        yield
+        for id_, sequence, buyer, seller, buy, sell, tokens, price, bond, aggressor in chain(
+            facts.single_trades, facts.mirrors
+        )
+    ]  # fmt: skip
+    of_auctions = [_auction_rows(trades, times[trades.sequence]) for trades in facts.auctions]
+    return [*([b"".join(rows)] if rows else ()), *of_auctions]
 
 
 def _auction_rows(trades: AuctionTrades, at: int) -> bytes:
@@ -137,10 +134,8 @@ def _auction_rows(trades: AuctionTrades, at: int) -> bytes:
     return rows.tobytes()
 
 
-def store_order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -> None:
-    """Insert order events; several reductions of an order by one entry are one row."""
-    if not events:
-        return
+def _order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -> Sequence[bytes]:
+    """Return the rows of order events; several reductions of an order by one entry are one row."""
     pack = _ORDER_EVENT.pack
     rows = [
         pack(
@@ -149,7 +144,7 @@ def store_order_events(events: Sequence[OrderEventRow], times: dict[int, int]) -
         )
         for order, entry, kind, reason, tokens, price in _merged(events)
     ]
-    copy_binary("exchange_orderevent", _ORDER_EVENTS, b"".join((BINARY_HEADER, *rows, BINARY_TRAILER)))
+    return [b"".join(rows)] if rows else ()
 
 
 def _merged(events: Sequence[OrderEventRow]) -> Sequence[OrderEventRow]:

@@ -9,6 +9,7 @@ from billing.actions import ledger
 from billing.domain.bulk import Bulk
 from billing.domain.postings import Posting
 from exchange.actions import fact_rows, frames
+from exchange.actions.copying import storing
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import take_snapshot
 from exchange.domain.facts import Facts, PositionChange
@@ -60,16 +61,11 @@ def _write(
     facts, entries = state.take_facts()
     if not entries and not always:
         return 0, None
-    fact_rows.store_journal(market.pk, entries, state_hash)
-    times = fact_rows.times_of(entries)
-    fact_rows.store_trades(facts.single_trades, times)
-    fact_rows.store_trades(facts.mirrors, times)
-    fact_rows.store_order_events(facts.order_events, times)
-    composed: frames.Composed | None = None
     if entries:
         frames.read_before(market, state)
-    with fact_rows.storing_auctions(facts.auctions, times):
-        if entries and facts.auctions and not facts.mirrors:
+    composed: frames.Composed | None = None
+    with storing(fact_rows.batches_of(market.pk, entries, state_hash, facts)):
+        if entries and not facts.mirrors:
             composed = frames.compose(market, state, facts)  # while Postgres stores, which takes as long
     if entries:
         frames.record(market, state, composed or frames.compose(market, state, facts))
