@@ -29,7 +29,7 @@ make one costs a tenth. `tests/exchange/naive_book.py` is the same machine, writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
 from typing import Final
@@ -89,17 +89,21 @@ class Book(Commands):
 
     def apply(self, command: Command) -> list[EventRow]:
         """Apply one command and return its events. A command that cannot be is answered by one REFUSED event."""
-        return self.apply_all((command,))[0]
+        [events] = self.apply_each((command,))
+        return events
 
     def apply_all(self, commands: Iterable[Command]) -> list[list[EventRow]]:
+        """Apply commands in turn and return the events of each."""
+        return [*self.apply_each(commands)]
+
+    def apply_each(self, commands: Iterable[Command]) -> Iterator[list[EventRow]]:
         """
-        Apply commands in turn and return the events of each. For batches: plain orders come, change and go in line.
+        Yield the events of each command, which is asked for when those of the one before have been seen to. The book
+        may be read again when all is done. For batches: plain orders come, change and go in line.
 
         An order may do so as long as no conditional order waits for its price (`bid_reach`, `ask_reach`), for that one
         would have to be asked first. Whatever is not plain is done by its handler.
         """
-        answers: list[list[EventRow]] = []
-        answer = answers.append
         orders, bids, asks = self.orders, self.bids, self.asks
         bid_keys, ask_keys, bid_levels, ask_levels = bids.keys, asks.keys, bids.levels, asks.levels
         cap, least, most, manner_of = self._cap, self._least, self._most, MANNERS.get
@@ -119,14 +123,14 @@ class Book(Commands):
                     and (gone[EXTRA] is None or gone[EXTRA].place != CONDITIONAL)
                 ):
                     del orders[number]
-                    answer([(CANCELLED, number, owner, gone[PRICE], gone[OPEN], REQUESTED)])
-                    gone[OPEN] = 0
+                    lots, gone[OPEN] = gone[OPEN], 0
                     died += 1
+                    yield [(CANCELLED, number, owner, gone[PRICE], lots, REQUESTED)]
                     continue
             elif kind == LIMIT:
                 if rare is None and 0 < price <= cap and least <= lots <= most and number not in orders:
-                    manner = manner_of(flags)
-                    if manner is not None and side in (BUY, SELL):
+                    manner = manner_of(flags) if flags else RESTS_OR_TAKES
+                    if manner is not None and BUY <= side <= SELL:
                         order = [lots, number, owner, side, price, flags, lots, sequence, None]
                         said = (ACCEPTED, number, owner, price, lots, LIMIT)
             elif kind == REPLACE and rare is None:
@@ -137,8 +141,8 @@ class Book(Commands):
                     reached = old[PRICE] <= bid_reach if side else old[PRICE] >= ask_reach
                     if not reached and lots > 0 and 0 < price <= cap and least <= total <= most:
                         if price == old[PRICE] and lots <= old[OPEN]:
-                            answer([(REPLACED, number, owner, price, lots, 1)])
                             old[OPEN], old[TOTAL] = lots, total
+                            yield [(REPLACED, number, owner, price, lots, 1)]
                             continue
                         manner = manner_of(old[FLAGS])
                         order = [lots, number, owner, side, price, old[FLAGS], total, sequence, None]
@@ -159,7 +163,7 @@ class Book(Commands):
                         queue = (asks if side else bids).queue(key)
                     orders[number] = order
                     queue.append(order)
-                    answer([said])
+                    yield [said]
                     continue
                 if manner != RESTS and not call:  # takes what it may
                     if kind == REPLACE:
@@ -171,16 +175,16 @@ class Book(Commands):
                     if self._collared or self.conditionals != waiting or self._may_follow():
                         self._conclude(events)
                         plain, call, bid_reach, ask_reach = self._circumstances()
-                    answer(events)
+                    yield events
                     continue
             self.sequence = sequence
-            answer(self._perform(command))
+            events = self._perform(command)
             plain, call, bid_reach, ask_reach = self._circumstances()
+            yield events
         self.sequence = sequence
         self.until_tidy -= died
         if self.until_tidy <= 0:
             self.tidy()
-        return answers
 
     def _circumstances(self) -> tuple[bool, bool, int, int]:
         """
@@ -191,7 +195,7 @@ class Book(Commands):
         plain = not self.halted and (call or self.phase == CONTINUOUS)
         if call or not self.conditionals:
             return plain, call, 0, NOWHERE
-        if self._moved or self.terms.dynamic_collar:
+        if self._collared and (self._moved or self.terms.dynamic_collar):
             plain = False  # what a collar kept from trading may do so after any command, now that it has moved
         bids, asks = self.bids.conditional, self.asks.conditional
         return plain, call, -bids[0][0] if bids else 0, asks[0][0] if asks else NOWHERE
