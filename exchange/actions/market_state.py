@@ -23,6 +23,7 @@ from exchange.domain.commands import QueuedCommand
 from exchange.domain.facts import Facts, TradeRow
 from exchange.domain.frames import Statistics
 from exchange.domain.numbering import entry_id, id_range
+from exchange.domain.orders import Command as BookCommand
 from exchange.domain.orders import Event, EventRow, Kind, MarketTerms, Phase, Rare
 from exchange.domain.public_book import Published
 from exchange.domain.settling import Settling
@@ -32,6 +33,7 @@ from exchange.models import BookSnapshot, Command, JournalEntry, Market, Trade
 KEPT_BOOKS = 64
 CANCEL, REPLACE = int(Kind.CANCEL), int(Kind.REPLACE)
 REFUSED, PHASE = int(Event.REFUSED), int(Event.PHASE)
+NOTHING = QueuedCommand(b"", 0, 0)
 HOLD_TOO_SMALL = 90  # beside the book's reasons: the holds do not suffice for a replacement
 
 _cache: "OrderedDict[int, MarketState]" = OrderedDict()
@@ -78,30 +80,34 @@ class MarketState:
         """Take up accepted commands, and return the changes of phase that they caused."""
         at = self.begin(now)
         time_ns = to_ns(at)
-        settling, entries = self.settling, self.entries
-        apply, settle, numbers = self.book.apply, settling.settle, settling.numbers
+        settling, happened = self.settling, self.events
+        settle, add_entry = settling.settle, self.entries.append
         phases: list[EventRow] = []
-        happened = self.events
-        sequence = self.sequence
-        for command in commands:
-            sequence += 1
-            kind = command.kind
-            if kind < CANCEL:
-                number = sequence
-                settling.enter(number, command)
-            else:
-                number = numbers.get(command.target, 0) if command.target else 0
-                if kind == REPLACE and not settling.may_replace(command):
-                    settling.refuse(0, command, HOLD_TOO_SMALL, sequence)
-                    happened.append((REFUSED, number, command.organization_id, 0, 0, HOLD_TOO_SMALL))
-                    entries.append(Entry(sequence, kind, command.id, HOLD_TOO_SMALL, at))
-                    continue
-            events = apply(
-                (
+        sequence, command = self.sequence, NOTHING
+
+        def numbered() -> Iterator[BookCommand]:
+            """Yield what the book is told, each when it and the settling have done with the command before."""
+            nonlocal sequence, command
+            numbers = settling.numbers
+            for command in commands:
+                sequence += 1
+                kind = command.kind
+                if kind < CANCEL:
+                    number = sequence
+                    settling.enter(number, command)
+                else:
+                    number = numbers.get(command.target, 0) if command.target else 0
+                    if kind == REPLACE and not settling.may_replace(command):
+                        settling.refuse(0, command, HOLD_TOO_SMALL, sequence)
+                        happened.append((REFUSED, number, command.organization_id, 0, 0, HOLD_TOO_SMALL))
+                        add_entry(Entry(sequence, kind, command.id, HOLD_TOO_SMALL, at))
+                        continue
+                yield (
                     time_ns, sequence, number, command.organization_id, command.price, command.lots, kind,
                     command.side, command.flags, command.rare,
-                )
-            )
+                )  # fmt: skip
+
+        for events in self.book.apply_each(numbered()):
             settle(events, sequence, command)
             happened += events
             outcome = 0
@@ -110,7 +116,7 @@ class MarketState:
                     outcome = event[5]
                 elif event[0] == PHASE:
                     phases.append(event)
-            entries.append(Entry(sequence, kind, command.id, outcome, at))
+            add_entry(Entry(sequence, command.kind, command.id, outcome, at))
         self.sequence = sequence
         return phases
 
