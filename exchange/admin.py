@@ -38,6 +38,7 @@ from exchange.models import (
 from identity.access import Actor
 from identity.console import LookOnly
 from identity.models import User
+from identity.page_forms import told
 from identity.queries import actor_for_user
 
 
@@ -58,7 +59,7 @@ class Operated(LookOnly):
         try:
             durable(work)
         except Problem as problem:
-            self.message_user(request, f"{label}: {problem.detail}", messages.ERROR)
+            self.message_user(request, f"{label}: {told(problem)}", messages.ERROR)
             return False
         self.message_user(request, str(label), messages.SUCCESS)
         return True

@@ -18,6 +18,7 @@ from identity import rulebook
 from identity.access import Actor
 from identity.actions.joining import KINDS, accept_rules, join
 from identity.models import Organization, RulebookAcceptance, User
+from identity.page_forms import told
 from identity.pages import page_actor, require_actor
 
 
@@ -56,7 +57,7 @@ def new_organization(request: HttpRequest) -> HttpResponse:
         try:
             made = durable(lambda: join(user=cast(User, request.user), now=clock.now(), **typed))
         except Problem as problem:
-            form.add_error(problem.field if problem.field in form.fields else None, str(problem.detail))
+            form.add_error(problem.field if problem.field in form.fields else None, told(problem))
         else:
             if made.status == Organization.Status.SUSPENDED:
                 messages.info(request, _("The organization is open; the operator reviews it before it may trade."))
@@ -99,7 +100,7 @@ def accept(request: HttpRequest, actor: Actor) -> HttpResponse:
     try:
         durable(lambda: accept_rules(actor=actor, rules_version=version, now=clock.now()))
     except Problem as problem:
-        messages.error(request, str(problem.detail))
+        messages.error(request, told(problem))
     else:
         messages.success(request, _("The rulebook is accepted."))
     return redirect("rules")

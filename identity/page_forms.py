@@ -10,6 +10,7 @@ from core import clock
 from core.api.once import Answer, once
 from core.errors import Problem
 from identity.access import Actor
+from identity.problem_texts import in_readers_language
 
 
 def new_key() -> str:
@@ -18,8 +19,8 @@ def new_key() -> str:
 
 
 def told(problem: Problem) -> str:
-    """Return what a page says of a problem."""
-    return str(problem.detail)
+    """Return what a page says of a problem: its sentence in the reader's language."""
+    return in_readers_language(str(problem.detail))
 
 
 class OnceForm(forms.Form):

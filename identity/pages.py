@@ -18,6 +18,7 @@ from core import clock
 from core.errors import Forbidden
 from identity.access import Actor
 from identity.models import Membership, User
+from identity.problem_texts import in_readers_language
 from identity.queries import actor_for_user, actor_of, memberships_of
 
 P = ParamSpec("P")
@@ -64,7 +65,7 @@ def require_actor(
                 actor.require(scope)
                 return view(request, actor, *args, **kwargs)  # which may require more of the actor
             except Forbidden as error:
-                raise PermissionDenied(error.detail) from error
+                raise PermissionDenied(in_readers_language(error.detail)) from error
 
         return guarded
 

@@ -20,6 +20,12 @@ from identity.page_forms import OnceForm
 from identity.page_forms import new_key as page_key
 from identity.pages import require_actor
 
+SCOPES = {
+    "read": gettext_lazy("read"), "trade": gettext_lazy("trade and publish"),
+    "billing": gettext_lazy("see and settle money"), "meter": gettext_lazy("send usage events"),
+    "operate": gettext_lazy("run the exchange"),
+}  # fmt: skip
+
 
 class KeyForm(OnceForm):
     """A new API key."""
@@ -30,11 +36,7 @@ class KeyForm(OnceForm):
     scopes = forms.MultipleChoiceField(
         label=gettext_lazy("It may"),
         widget=forms.CheckboxSelectMultiple,
-        choices=[
-            ("read", gettext_lazy("read")),
-            ("trade", gettext_lazy("trade and publish")),
-            ("billing", gettext_lazy("see and settle money")),
-        ],
+        choices=[(name, SCOPES[name]) for name in ("read", "trade", "billing")],
         initial=["read"],
         error_messages={"required": gettext_lazy("Choose at least one.")},
     )
@@ -176,6 +178,7 @@ def _show(request: HttpRequest, actor: Actor, *, status: int = 200, **more: Any)
     members = Membership.objects.select_related("user").filter(organization_id=actor.organization_id).order_by("pk")
     context = {
         "keys": keys,
+        "scopes": SCOPES,
         "members": members,
         "now": clock.now(),
         "administers": _administers(actor),

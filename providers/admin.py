@@ -13,6 +13,7 @@ from core.money import format_price_per_million
 from core.transactions import durable
 from identity.console import LookOnly
 from identity.models import User
+from identity.page_forms import told
 from identity.queries import actor_for_user
 from providers.actions.grades import CHANGEABLE, change_grade, check_changes
 from providers.models import (
@@ -49,7 +50,7 @@ class GradeForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             check_changes(Grade.objects.get(pk=self.instance.pk), changes)
         except Problem as problem:
-            self.add_error(problem.field if problem.field in self.fields else None, problem.detail)
+            self.add_error(problem.field if problem.field in self.fields else None, told(problem))
         return cleaned
 
 

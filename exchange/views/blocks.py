@@ -20,6 +20,7 @@ from exchange import queries
 from exchange.actions.blocks import BlockRequest, place_blocks, withdraw_block
 from exchange.domain.requests import at_rate, in_lots
 from exchange.models import BlockResult, Market
+from exchange.page_queries import localized_name
 from identity.access import Actor
 from identity.page_forms import OnceForm, new_key
 from identity.pages import require_actor
@@ -60,7 +61,7 @@ class BlockForm(OnceForm):
     def __init__(self, *args: Any, markets: dict[int, Market], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["windows"].choices = [  # type: ignore[attr-defined]
-            (str(market.pk), f"{market.grade} · {window_text(market.window_start, market.window_end)}")
+            (str(market.pk), f"{localized_name(market.grade)} · {window_text(market.window_start, market.window_end)}")
             for market in markets.values()
         ]
 

@@ -15,6 +15,7 @@ from core.form_fields import QuantityField
 from exchange import page_queries
 from exchange.domain.quotes import Workload
 from exchange.quote_queries import quote
+from identity.page_forms import told
 from providers.models import Grade
 
 #: What a price may be based on, for the translators; a price book is named as it is.
@@ -67,7 +68,7 @@ def page(request: HttpRequest) -> HttpResponse:
         try:
             found = quote(grade=given["grade"], load=load, window=None, now=clock.now())
         except Problem as problem:
-            form.add_error(problem.field if problem.field in form.fields else None, problem.detail)
+            form.add_error(problem.field if problem.field in form.fields else None, told(problem))
     rows: list[Any] = []
     if found is not None:
         rows = [(_("At list"), found.at_list), (_("At the book now"), found.at_book)]

@@ -8,6 +8,7 @@ from core.templatetags.ciyuan import tokens as grouped
 from core.typed import nearest_multiples
 from exchange.actions.accept import Refused
 from exchange.domain.requests import MarketTerms, OrderRequest, Refusal
+from identity.problem_texts import in_readers_language
 
 
 def sentence(refused: Refused | Refusal, terms: MarketTerms, order: OrderRequest | None = None) -> str:
@@ -59,4 +60,4 @@ def sentence(refused: Refused | Refusal, terms: MarketTerms, order: OrderRequest
         "order-ended": _("This order has ended; nothing is left of it."),
         "order-not-found": _("There is no such order."),
     }
-    return simple.get(code, refused.detail)
+    return simple.get(code) or in_readers_language(refused.detail)

@@ -21,8 +21,12 @@ COLOURS = {
 }
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 900}
 ELSEWHERE = ("/v1/", "/admin", "/accounts", "/docs", "/i18n", "/static", "/metrics", "/healthz", "/readyz", "/.well")
+#: Providers first: what buyers may open too, such as capacity, is filled for them.
+ROLES = (None, "provider", "buyer", "operator")
 #: Pages that show each role something else.
-OF_EACH = {"/overview", "/markets/N", "/contracts/N", "/organization", "/fees", "/rules", "/account"}
+OF_EACH = {
+    "/overview", "/markets/N", "/contracts/N", "/organization", "/fees", "/rules", "/account", "/invoices",
+}  # fmt: skip
 #: The console's pages that operators work on: today at a glance, lists, a form to change something, the log.
 CONSOLE = (
     "/admin/", "/admin/exchange/market/", "/admin/exchange/tradingstop/add/", "/admin/identity/organization/",
@@ -106,7 +110,7 @@ def looked_at(page):
 @pytest.mark.parametrize("locale", ["zh-CN", "en"])
 def test_no_page_complains_and_every_one_fits(visitor, stage, played, locale):
     seen, found = set(), {}
-    for role in (None, "buyer", "provider", "operator"):
+    for role in ROLES:
         window = visitor(role, locale=locale)
         for path in every_page(window, seen):
             if wrong := looked_at(window.page):
