@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from billing.models import Account, BillingProfile, Charge, Deposit, Invoice, Transfer
-from core.money import format_yuan
+from core.templatetags.ciyuan import yuan
 from identity.console import Audited, LookOnly
 
 
@@ -23,11 +23,11 @@ class AccountAdmin(LookOnly):
 
     @admin.display(description=_("¥ posted"), ordering="posted_micro")
     def posted(self, row: Account) -> str:
-        return format_yuan(row.posted_micro)
+        return yuan(row.posted_micro)
 
     @admin.display(description=_("¥ held"), ordering="held_micro")
     def held(self, row: Account) -> str:
-        return format_yuan(row.held_micro)
+        return yuan(row.held_micro)
 
 
 @admin.register(Transfer)
@@ -39,7 +39,7 @@ class TransferAdmin(LookOnly):
 
     @admin.display(description="¥")
     def amount(self, row: Transfer) -> str:
-        return format_yuan(row.amount_micro)
+        return yuan(row.amount_micro)
 
 
 @admin.register(Deposit)
@@ -49,7 +49,7 @@ class DepositAdmin(LookOnly):
 
     @admin.display(description="¥", ordering="amount_micro")
     def amount(self, row: Deposit) -> str:
-        return format_yuan(row.amount_micro)
+        return yuan(row.amount_micro)
 
 
 @admin.register(Charge)
@@ -70,4 +70,4 @@ class InvoiceAdmin(LookOnly):
 
     @admin.display(description="¥", ordering="total_micro")
     def total(self, row: Invoice) -> str:
-        return format_yuan(row.total_micro)
+        return yuan(row.total_micro)

@@ -68,10 +68,13 @@ def install() -> None:
     """Let names and hints be said in the reader's language; a second call changes nothing."""
     for label, name in OURS.items():
         apps.get_app_config(label).verbose_name = named(name)
-    for model in shown_models():
+    for model in {*admin.site._registry, *shown_models()}:
         meta = model._meta
         one, many = _english(meta.verbose_name), _english(meta.verbose_name_plural)
-        meta.verbose_name, meta.verbose_name_plural = named(one), named(many)
+        if isinstance(meta.verbose_name, str):  # another's model may have its own translations
+            meta.verbose_name, meta.verbose_name_plural = named(one), named(many)
+        if meta.app_label not in OURS:
+            continue
         for field in fields_of(model):
             if not isinstance(field.verbose_name, Promise):
                 field.verbose_name = named(with_unit(str(field.verbose_name)))

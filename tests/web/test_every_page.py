@@ -26,6 +26,7 @@ ROLES = (None, "provider", "buyer", "operator")
 #: Pages that show each role something else.
 OF_EACH = {
     "/overview", "/markets/N", "/contracts/N", "/organization", "/fees", "/rules", "/account", "/invoices",
+    "/discrepancies", "/contracts/N/service",
 }  # fmt: skip
 #: The console's pages that operators work on: today at a glance, lists, a form to change something, the log.
 CONSOLE = (
