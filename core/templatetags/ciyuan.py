@@ -123,6 +123,12 @@ def moment(at: datetime | None, style: str = "full") -> SafeString | str:
 
 
 @register.filter
+def instant(text: str) -> datetime:
+    """A moment that is kept as text in a row's JSON."""
+    return datetime.fromisoformat(text)
+
+
+@register.filter
 def clock_time(at: datetime) -> str:
     """A time of day in Shanghai as plain text, with seconds where it has some."""
     local = timezone.localtime(at, SHANGHAI)
