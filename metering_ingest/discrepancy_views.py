@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods
 
+from billing.documents.terms import page_language, token_names
 from core import clock
 from identity.access import Actor
 from identity.page_forms import OnceForm
@@ -74,8 +75,13 @@ def discrepancies(request: HttpRequest, actor: Actor) -> HttpResponse:
     states = [("", _("all")), *Discrepancy.State.choices]
     query = f"state={state}" if state else ""
     return render(
-        request, "metering/discrepancies.html", {"page": page, "state": state, "states": states, "query": query}
-    )
+        request,
+        "metering/discrepancies.html",
+        {
+            "page": page, "state": state, "states": states, "query": query,
+            "classes": token_names(page_language()),
+        },
+    )  # fmt: skip
 
 
 @require_http_methods(["GET", "POST"])
@@ -102,6 +108,7 @@ def discrepancy(request: HttpRequest, actor: Actor, discrepancy_id: int) -> Http
         "metering/discrepancy.html",
         {
             "row": row,
+            "classes": token_names(page_language()),
             "entries": [_Told(entry, row) for entry in row.entries.defer("attachment").order_by("pk")],
             "said": said if may_say else None,
             "decided": decided if may_decide else None,
