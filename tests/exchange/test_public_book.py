@@ -2,12 +2,13 @@
 
 import zlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.domain.book import Book
 from exchange.domain.book_parts import NUMBER, OPEN
-from exchange.domain.frames import Statistics
+from exchange.domain.frames import Frame, Statistics, pack, pack_rows, stored, unpack, unpack_rows
 from exchange.domain.orders import BUY, SELL, Kind, Phase
 from exchange.domain.public_book import PublicBook, Published, checksum
 from tests.exchange.book_flows import TERMS, buy, cancel, random_flow, replace, sell
@@ -105,3 +106,12 @@ def test_statistics_fold(frames):
     if prices:
         assert (folded.open, folded.high, folded.low, folded.last) == (
             prices[0], max(prices), min(prices), prices[-1])  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [0, 1, 5_000])
+def test_a_frame_reads_the_same_as_sent_and_as_stored(count):
+    rows = [(number, BUY, 100, number % 7) for number in range(1, count + 1)]
+    sent = pack(Frame(1, 2, 3, 3, False, rows, [], Statistics()))
+    assert unpack(stored(sent)) == unpack(sent)
+    assert unpack(sent).rows == unpack_rows(pack_rows(rows)) == rows
+    assert len(stored(sent)) < max(len(sent), 2_000)
