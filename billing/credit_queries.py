@@ -7,8 +7,15 @@ from django.db.models import QuerySet, Sum
 
 from billing.domain.accounts import AccountKind, AccountRef
 from billing.models import Account, Credit, Transfer
+from core import prepared
 
 KINDS = (AccountKind.GIFT.value, AccountKind.BUNDLE.value)
+
+
+_USABLE = """
+SELECT organization_id, kind, id FROM billing_credit WHERE organization_id = ANY(%s::bigint[]) AND expires_at > %s
+ORDER BY kind <> 'gift', priority, expires_at, id
+"""
 
 
 def usable_credits(organization_ids: Collection[int], *, at: datetime) -> dict[int, list[AccountRef]]:
@@ -16,10 +23,10 @@ def usable_credits(organization_ids: Collection[int], *, at: datetime) -> dict[i
     Return, by organization, the accounts that usage draws down before money, in order: gifts before bundles, of these
     the lower priority number, then what expires first. What has expired is left out.
     """
-    rows = Credit.objects.filter(organization_id__in=organization_ids, expires_at__gt=at)
     found: dict[int, list[AccountRef]] = {}
-    for row in sorted(rows, key=lambda one: (one.kind != Credit.Kind.GIFT, one.priority, one.expires_at, one.pk)):
-        found.setdefault(row.organization_id, []).append(row.account)
+    for organization_id, kind, pk in prepared.execute(_USABLE, [list(organization_ids), at]).fetchall():
+        account = Credit(pk=pk, kind=kind, organization_id=organization_id).account
+        found.setdefault(organization_id, []).append(account)
     return found
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
+from core import prepared
 from core.periods import Period
 from exchange.domain.funding import Funding
 from exchange.domain.limits import NO_LIMITS, Exposure, Limits, refilled
@@ -77,29 +78,16 @@ class OrderState:
         return 0 if self.ended else self.quantity_tokens - self.filled_tokens - self.reduced_tokens
 
 
+_TERMS = """
+SELECT m.id, m.phase, m.mode, m.halted, m.tick_nano, m.min_order_tokens, coalesce(m.cap_price_nano, 0),
+       m.reference_price_nano, coalesce(c.ends_at, m.call_closes_at), m.gate_closes_at, m.last_trade, m.call_id
+FROM exchange_market m LEFT JOIN exchange_auctioncall c ON c.id = m.call_id WHERE m.id = ANY(%s::bigint[])
+"""
+
+
 def market_terms(market_ids: Collection[int]) -> dict[int, MarketTerms]:
     """Return what each of these markets asks of an order; those that do not exist are left out."""
-    rows = Market.objects.filter(pk__in=market_ids).values_list(
-        "id", "phase", "mode", "halted", "tick_nano", "min_order_tokens", "cap_price_nano", "reference_price_nano",
-        "call_closes_at", "gate_closes_at", "last_trade", "call__ends_at", "call_id",
-    )
-    return {
-        row[0]: MarketTerms(
-            market_id=row[0],
-            phase=row[1],
-            mode=row[2],
-            halted=row[3],
-            tick_nano=row[4],
-            min_order_tokens=row[5],
-            cap_price_nano=row[6] or 0,
-            reference_price_nano=row[7],
-            call_closes_at=row[11] or row[8],
-            gate_closes_at=row[9],
-            last_trade=row[10],
-            call_id=row[12],
-        )
-        for row in rows
-    }
+    return {row[0]: MarketTerms(*row) for row in prepared.execute(_TERMS, [list(market_ids)]).fetchall()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +119,8 @@ LEFT JOIN exchange_orderrate r ON r.organization_id = %(id)s
 
 def guards_of(organization_id: int, *, now: datetime) -> Guards:
     """Return what guards an organization's orders, by one read."""
-    with connection.cursor() as cursor:
-        cursor.execute(_GUARDS, {"id": organization_id, "now": now})
-        stops, has_lease, overdue, *limited, level, at = cursor.fetchone()
+    row = prepared.execute(_GUARDS, {"id": organization_id, "now": now}).fetchone()
+    stops, has_lease, overdue, *limited, level, at = row
     limits: Limits | None = Limits(*limited)
     rate_left = 0
     if limits == NO_LIMITS:

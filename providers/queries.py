@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from django.db.models import Model, QuerySet
 
+from core import prepared
 from core.errors import BadRequest, NotFound
 from identity.access import Actor
 from providers.domain.roofline import rate_limit
@@ -182,10 +183,20 @@ def _prices_since(grade_id: int, since: datetime, at: datetime) -> dict[int, lis
     return prices
 
 
+_SCORE = """
+SELECT contracts, contracted_tokens, undelivered_tokens FROM providers_providerscore WHERE provider_id = %s
+ORDER BY version DESC LIMIT 1
+"""
+
+
 def delivered_thousandths(provider_id: int) -> int | None:
     """Return the share of what the provider sold that it made available, in thousandths; None before its first."""
-    score = delivery_scores(provider_id).first()
-    return score.delivered_thousandths if score and score.contracts else None
+    row = prepared.execute(_SCORE, [provider_id]).fetchone()
+    if row is None:
+        return None
+    contracts, contracted, undelivered = row
+    score = ProviderScore(contracts=contracts, contracted_tokens=contracted, undelivered_tokens=undelivered)
+    return score.delivered_thousandths if contracts else None
 
 
 def delivery_scores(provider_id: int) -> "QuerySet[ProviderScore]":

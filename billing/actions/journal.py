@@ -16,6 +16,7 @@ from django.db import connection
 from billing.domain.journal import GENESIS, hash_day, pack, statement
 from billing.journal_queries import journal_lines, next_day_to_close
 from billing.models import ClosedDay, DaySeal, JournalKey
+from core import prepared
 from core.errors import Conflict
 from core.periods import shanghai_date, shanghai_day
 from core.signing import new_key, readable
@@ -59,18 +60,13 @@ def open_day(now: datetime) -> date:
     """
     assert_in_transaction()
     day = shanghai_date(now)
-    with connection.cursor() as cursor:
-        while True:
-            # Two statements: the second looks after the first has waited.
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock_shared(%s, %s); SELECT max(day) FROM billing_closedday",
-                [JOURNAL_LOCK, day.toordinal()],
-            )
-            cursor.nextset()
-            (closed,) = cursor.fetchone()
-            if closed is None or closed < day:
-                return day
-            day = closed + timedelta(days=1)
+    while True:
+        # Two statements: the second looks after the first has waited.
+        prepared.execute("SELECT pg_advisory_xact_lock_shared(%s::int, %s::int)", [JOURNAL_LOCK, day.toordinal()])
+        (closed,) = prepared.execute("SELECT max(day) FROM billing_closedday").fetchone()
+        if closed is None or closed < day:
+            return day
+        day = closed + timedelta(days=1)
 
 
 def close_day(*, day: date, now: datetime) -> bool:

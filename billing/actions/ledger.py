@@ -5,9 +5,10 @@ It locks the accounts whose balances change, sorted, in one statement; inserts a
 they do to each account; and updates every account once. Called last in a transaction, once, after every other lock.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from operator import attrgetter
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from billing.domain.accounts import AccountRef
 from billing.domain.bulk import Bulk, check_bulk, net_bulk
 from billing.domain.postings import Delta, Posting, add, check_all, net, split, touched
 from billing.models.ledger import RANDOM_ID, Transfer
+from core import prepared
 from core.errors import Conflict
 from core.ids import new_id
 from core.money import format_yuan
@@ -73,14 +75,23 @@ def lock_accounts(refs: Collection[AccountRef]) -> dict[AccountRef, Balance]:
     For a caller that decides by balances before it posts: it locks here everything that its `post_all` will touch.
     """
     assert_in_transaction()
+    wanted = list(refs)
+    rows = prepared.execute(_FIND_AND_LOCK, [*_found_by(wanted), len(wanted)]).fetchall()
+    if rows:
+        return {wanted[number - 1]: Balance(id_, posted, held) for number, id_, posted, held in rows}
     return _lock(_ensure(refs), refs)
 
 
-def post_all(postings: Sequence[Posting], *, now: datetime, bulks: Sequence[Bulk] = ()) -> list[UUID]:
+def post_all(
+    postings: Sequence[Posting], *, now: datetime, bulks: Sequence[Bulk] = (),
+    locked: Mapping[AccountRef, Balance] = MappingProxyType({}), fresh: bool = False,
+) -> list[UUID]:
     """
     Book the postings, and movements in bulk, all or none; return the postings' ids in order (of parts, the first).
 
     What is booked already under the same key, with the same content, changes nothing and returns the first one's id.
+    `locked` is what the caller has from `lock_accounts`, as it is still. `fresh` says that the caller has made every
+    posting's id in this transaction, so that nothing can be booked already, and that it lets a refusal end it.
 
     :raises InsufficientFunds: an account that may not be overdrawn would be; nothing is booked.
     :raises TransferKeyReused: a key is booked already with another content; nothing is booked.
@@ -95,8 +106,13 @@ def post_all(postings: Sequence[Posting], *, now: datetime, bulks: Sequence[Bulk
     day = open_day(now)  # before the accounts: whoever waits for a closing day holds none of them
     given = [posting if posting.id else posting._replace(id=new_id()) for posting in postings]
     changed = touched(given).union(*map(net_bulk, bulks))
-    ids = _ensure(changed.union([posting.credit for posting in given], *(bulk.accounts for bulk in bulks)))
-    balances = _lock(ids, changed)
+    named = changed.union([posting.credit for posting in given], *(bulk.accounts for bulk in bulks))
+    ids = _ensure(named.difference(locked)) | {ref: balance.id for ref, balance in locked.items()}
+    waiting = changed.difference(locked)
+    balances = {**locked, **_lock(ids, waiting)} if waiting else dict(locked)
+    if fresh:
+        _book(given, bulks, balances, ids, now, day)
+        return [posting.id for posting in given if posting.id]
     try:
         with transaction.atomic():  # so that a caller may catch a refusal and go on
             _book(given, bulks, balances, ids, now, day)
@@ -180,6 +196,12 @@ FROM unnest(string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\
 JOIN billing_account a
   ON coalesce(a.organization_id, 0) = w.organization AND a.kind = w.kind AND a.scope = substr(w.dotted_scope, 2)
 """
+# Nothing is locked where one is missing: it is made before any lock is taken.
+_FIND_AND_LOCK = f"""
+WITH found AS MATERIALIZED ({_FIND})
+SELECT found.number, a.id, a.posted_micro, a.held_micro FROM found JOIN billing_account a ON a.id = found.id
+WHERE (SELECT count(*) FROM found) = %s ORDER BY a.id FOR NO KEY UPDATE OF a
+"""
 _CREATE = """
 INSERT INTO billing_account (kind, organization_id, scope, may_overdraw, posted_micro, held_micro)
 SELECT *, 0, 0 FROM unnest(%s::text[], %s::bigint[], %s::text[], %s::boolean[])
@@ -197,10 +219,9 @@ def _array(numbers: Iterable[int]) -> str:
 
 
 def _update(deltas: dict[AccountRef, Delta], balances: dict[AccountRef, Balance]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_UPDATE, [
-            _array(balances[ref].id for ref in deltas), _array(delta.posted_micro for delta in deltas.values()),
-            _array(delta.held_micro for delta in deltas.values())])
+    prepared.execute(_UPDATE, [
+        _array(balances[ref].id for ref in deltas), _array(delta.posted_micro for delta in deltas.values()),
+        _array(delta.held_micro for delta in deltas.values())])
 
 
 def _ensure(refs: Collection[AccountRef]) -> dict[AccountRef, int]:
@@ -217,18 +238,22 @@ def _ensure(refs: Collection[AccountRef]) -> dict[AccountRef, int]:
 
 
 def _find(wanted: list[AccountRef]) -> dict[AccountRef, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, [
-            "\x1f".join([ref.kind.value for ref in wanted]), _array(ref.organization_id or 0 for ref in wanted),
-            "\x1f".join([f".{ref.scope}" for ref in wanted])])  # dotted: a lone empty text would be no element
-        return {wanted[number - 1]: id_ for number, id_ in cursor.fetchall()}
+    if not wanted:
+        return {}
+    return {wanted[number - 1]: id_ for number, id_ in prepared.execute(_FIND, _found_by(wanted)).fetchall()}
+
+
+def _found_by(wanted: list[AccountRef]) -> list[str]:
+    """Return the parameters of `_FIND`."""
+    return [
+        "\x1f".join([ref.kind.value for ref in wanted]), _array(ref.organization_id or 0 for ref in wanted),
+        "\x1f".join([f".{ref.scope}" for ref in wanted])]  # dotted: a lone empty text would be no element
 
 
 def _lock(ids: dict[AccountRef, int], refs: Iterable[AccountRef]) -> dict[AccountRef, Balance]:
     by_id = {ids[ref]: ref for ref in refs}
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [_array(by_id)])
-        return {by_id[id_]: Balance(id_, posted, held) for id_, posted, held in cursor.fetchall()}
+    rows = prepared.execute(_LOCK, [_array(by_id)]).fetchall()
+    return {by_id[id_]: Balance(id_, posted, held) for id_, posted, held in rows}
 
 
 def _booked(postings: Sequence[Posting]) -> dict[str, list[Transfer]]:

@@ -4,19 +4,18 @@ Accepting commands: check, reserve, hold, store. One transaction, answered befor
 Items are judged one after another against what the earlier ones left, so that a bad one never fails its neighbours.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
-
-from django.db.models import F
 
 from billing.actions import ledger
 from billing.actions.funding import draws, note_draws
 from billing.credit_queries import usable_credits
 from billing.domain import accounts
 from billing.domain.postings import Posting, Stage
+from core import prepared
 from core.ids import new_id
 from core.money import LOT_TOKENS
 from core.transactions import assert_in_transaction
@@ -39,7 +38,7 @@ from exchange.domain.requests import (
     check_replacement,
     check_trading,
 )
-from exchange.models import Command, CommandQueue, MarketPosition, OrderRate
+from exchange.models import Command, OrderRate
 from exchange.queries import OrderState
 from identity.models import Organization
 from providers.queries import delivered_thousandths
@@ -110,7 +109,7 @@ class _Batch:
         self.sellable = _lock_sellable(organization, requests, self.states, self.terms)
         # Bundles and gifts pay for purchases before free money does.
         self.drawn_first = usable_credits([organization.pk], at=now).get(organization.pk, [])
-        balances = ledger.lock_accounts([self.available, *self.drawn_first])
+        self.locked = balances = ledger.lock_accounts([self.available, *self.drawn_first])
         self.free_micro = balances[self.available].free_micro
         self.credit_left = {account: balances[account].free_micro for account in self.drawn_first}
         self.credit_micro = sum(self.credit_left.values())
@@ -368,21 +367,19 @@ class _Batch:
         """Write everything that was taken in; the ledger comes last."""
         for market_id, sellable in self.sellable.items():
             if sellable.reserved_tokens:
-                MarketPosition.objects.filter(market_id=market_id, organization=self.organization).update(
-                    open_sell_tokens=F("open_sell_tokens") + sellable.reserved_tokens
-                )
+                prepared.execute(_RESERVE, [sellable.reserved_tokens, self.organization_id, market_id])
         if self.limits is not None and self.limits.orders_per_minute is not None:
             OrderRate.objects.update_or_create(
                 organization=self.organization, defaults={"level_millionths": self.rate_left, "at": self.now}
             )
         for market_id, (commands, extras) in sorted(self.taken.items()):
-            queued = CommandQueue.objects.create(market_id=market_id, received_at=self.now, content=pack(commands))
+            (queue_id,) = prepared.execute(_QUEUE, [market_id, self.now, pack(commands)]).fetchone()
             command_rows.store(
                 commands,
                 extras,
                 terms=self.terms[market_id],
                 group_id=self.group_id,
-                queue_id=queued.pk,
+                queue_id=queue_id,
                 accepted_at=self.now,
             )
         drawn = [
@@ -394,7 +391,8 @@ class _Batch:
         ]  # fmt: skip
         note_draws(drawn)
         ledger.post_all(
-            [*drawn, *(self._posting(*place, hold) for place, hold in self.holds.items())], now=self.now
+            [*drawn, *(self._posting(*place, hold) for place, hold in self.holds.items())],
+            now=self.now, locked=self.locked, fresh=not drawn,
         )
         hint(self.taken)
 
@@ -456,18 +454,22 @@ def _lock_sellable(
     if not markets:
         return {}
     sellable = {market_id: _Sellable(0, 0) for market_id in markets}
-    for row in _lock_positions(organization, markets):
-        resale = terms[row.market_id].mode == "exchange"
-        position = row.position_tokens if resale or row.position_tokens < 0 else 0
-        free = row.capacity_tokens + position - row.open_sell_tokens
-        covered = max(0, min(position - row.open_sell_tokens, free))
-        sellable[row.market_id] = _Sellable(free, covered)
+    rows = prepared.execute(_LOCK_POSITIONS, [organization.pk, list(markets)]).fetchall()
+    for market_id, capacity_tokens, position_tokens, open_sell_tokens in rows:
+        resale = terms[market_id].mode == "exchange"
+        position = position_tokens if resale or position_tokens < 0 else 0
+        free = capacity_tokens + position - open_sell_tokens
+        covered = max(0, min(position - open_sell_tokens, free))
+        sellable[market_id] = _Sellable(free, covered)
     return sellable
 
 
-def _lock_positions(organization: Organization, market_ids: Collection[int]) -> list[MarketPosition]:
-    return list(
-        MarketPosition.objects.select_for_update(no_key=True)
-        .filter(organization=organization, market_id__in=market_ids)
-        .order_by("market_id")
-    )
+_LOCK_POSITIONS = """
+SELECT market_id, capacity_tokens, position_tokens, open_sell_tokens FROM exchange_marketposition
+WHERE organization_id = %s AND market_id = ANY(%s::bigint[]) ORDER BY market_id FOR NO KEY UPDATE
+"""
+_RESERVE = """
+UPDATE exchange_marketposition SET open_sell_tokens = open_sell_tokens + %s
+WHERE organization_id = %s AND market_id = %s
+"""
+_QUEUE = "INSERT INTO exchange_commandqueue (market_id, received_at, content) VALUES (%s, %s, %s) RETURNING id"

@@ -89,7 +89,7 @@ class ReplaceRequest(msgspec.Struct, frozen=True, kw_only=True):
 Request = OrderRequest | CancelRequest | CancelAllRequest | ReplaceRequest
 
 
-class MarketTerms(msgspec.Struct, frozen=True, kw_only=True):
+class MarketTerms(msgspec.Struct, frozen=True):
     """What a market asks of an order."""
 
     market_id: int
