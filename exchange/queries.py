@@ -355,15 +355,21 @@ def blocks_of(organization_id: int) -> "QuerySet[Block]":
     return rows.select_related("result", "call").prefetch_related("legs")
 
 
+_CALL_ENDED = """
+SELECT c.id FROM exchange_market m JOIN exchange_auctioncall c ON c.id = m.call_id
+WHERE m.id = %s AND m.phase = 'call' AND c.ends_at <= %s
+"""
+
+
 def cleared_with(market_id: int, now: datetime) -> list[int]:
     """
     Return the markets to be cleared together with one whose call has ended, by id: those that open blocks, exclusive
     groups and links bind to it, over however many steps. Without an open block in it, or before its end, none.
     """
-    due = Market.objects.filter(pk=market_id, phase="call", call__ends_at__lte=now).values_list("call_id", flat=True)
-    call_id = due.first()
-    if call_id is None:
+    due = prepared.execute(_CALL_ENDED, [market_id, now]).fetchone()
+    if due is None:
         return []
+    (call_id,) = due
     legs: dict[tuple[str, UUID], set[int]] = {}  # by what binds them
     bound = BlockLeg.objects.filter(block__call_id=call_id, block__result__isnull=True)
     for block_id, market, group, parent in bound.values_list(
@@ -442,6 +448,30 @@ def markets_with_orders(organization_id: int, *, since: datetime | None = None, 
     if under_lease:
         rows = rows.annotate(asked=F("flags").bitand(CANCEL_ON_DISCONNECT)).filter(asked__gt=0)
     return sorted(set(rows.values_list("market_id", flat=True).distinct()))
+
+
+_INTERVENTIONS = "SELECT id FROM exchange_intervention WHERE market_id = %s AND sequence IS NULL"
+
+
+def interventions_due(market_id: int) -> list[Intervention]:
+    """Return what was asked for in a market and is not in its journal yet, in the order asked."""
+    found = [id_ for (id_,) in prepared.execute(_INTERVENTIONS, [market_id]).fetchall()]
+    return list(Intervention.objects.filter(pk__in=found).order_by("pk")) if found else []
+
+
+_ANY_OFFERS = """
+SELECT EXISTS (SELECT FROM exchange_offer WHERE state = 'withdrawing')
+    OR EXISTS (SELECT FROM exchange_offer o JOIN exchange_market m ON m.id = o.market_id
+               WHERE o.state = 'waiting' AND m.phase IN ('call', 'continuous'))
+    OR EXISTS (SELECT FROM exchange_offer o JOIN exchange_market m ON m.id = o.market_id
+               WHERE o.rolls_over AND o.rolled_at IS NULL AND m.gate_closed_at IS NOT NULL AND m.window_end > %s)
+"""
+
+
+def any_offers_to_work_on(now: datetime) -> bool:
+    """Whether `offers_due` or `offers_to_roll` may find something: one cheap look after every drain."""
+    (found,) = prepared.execute(_ANY_OFFERS, [now]).fetchone()
+    return bool(found)
 
 
 def offers_due() -> list[tuple[int, str]]:

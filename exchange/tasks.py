@@ -59,6 +59,8 @@ def work_on_offers() -> None:
     Offer what has waited for its call, finish what is being withdrawn, and roll over what stayed unsold, one capacity
     at a time.
     """
+    if not queries.any_offers_to_work_on(clock.now()):
+        return
     for capacity_id, state in queries.offers_due():
         work = offers.make_offer if state == Offer.State.WAITING else offers.finish_withdrawal
         try:

@@ -90,8 +90,8 @@ def post_all(
     Book the postings, and movements in bulk, all or none; return the postings' ids in order (of parts, the first).
 
     What is booked already under the same key, with the same content, changes nothing and returns the first one's id.
-    `locked` is what the caller has from `lock_accounts`, as it is still. `fresh` says that the caller has made every
-    posting's id in this transaction, so that nothing can be booked already, and that it lets a refusal end it.
+    `locked` is what the caller has from `lock_accounts`, as it is still. `fresh` says that nothing of it can be
+    booked already (the caller has made the ids in this transaction), and that a refusal ends the transaction.
 
     :raises InsufficientFunds: an account that may not be overdrawn would be; nothing is booked.
     :raises TransferKeyReused: a key is booked already with another content; nothing is booked.

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connection
 from rest_framework.utils.encoders import JSONEncoder
 
+from core import prepared
 from core.errors import BadRequest, Conflict
 from core.models import IdempotencyRecord
 from core.transactions import durable
@@ -88,19 +88,19 @@ def once(
         stored = (
             {name: None if name in secret_fields else value for name, value in body.items()} if secret_fields else body
         )
-        IdempotencyRecord.objects.filter(organization_id=organization_id, key=key).update(status=status, body=stored)
+        prepared.execute(_ANSWER, [status, json.dumps(stored), organization_id, key])
         return Answer(status, body)
 
     return durable(work)
 
 
+_CLAIM = """
+INSERT INTO core_idempotencyrecord (organization_id, key, content_hash, created_at) VALUES (%s, %s, %s, %s)
+ON CONFLICT (organization_id, key) DO NOTHING
+"""
+_ANSWER = "UPDATE core_idempotencyrecord SET status = %s, body = %s::jsonb WHERE organization_id = %s AND key = %s"
+
+
 def _claim(organization_id: int, key: str, digest: bytes, now: datetime) -> bool:
     """Insert the record; False when it is there. Waits while another transaction holds the same key."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO core_idempotencyrecord (organization_id, key, content_hash, created_at)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT (organization_id, key) DO NOTHING",
-            [organization_id, key, digest, now],
-        )
-        inserted: int = cursor.rowcount
-    return inserted == 1
+    return prepared.execute(_CLAIM, [organization_id, key, digest, now]).rowcount == 1

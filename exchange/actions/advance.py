@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
+from core import prepared
 from core.live import publish_on_commit
 from core.transactions import assert_in_transaction
 from exchange import queries
@@ -31,7 +32,12 @@ BOOK_PHASES = {
     "continuous": Phase.CONTINUOUS,
     "closed": Phase.CLOSED,
 }
-
+_MARKET_FIELDS = [field.attname for field in Market._meta.concrete_fields]
+_LOCK_MARKET = f"SELECT {', '.join(_MARKET_FIELDS)} FROM exchange_market WHERE id = %s FOR NO KEY UPDATE"
+_TAKE_QUEUE = """
+WITH taken AS (DELETE FROM exchange_commandqueue WHERE market_id = %s RETURNING id, received_at, content)
+SELECT received_at, content FROM taken ORDER BY id
+"""
 
 VERBS = ("intervene", "expire", "open", "uncross", "close")  # what comes first where two are due at one moment
 
@@ -113,7 +119,7 @@ def _begin(market_id: int, now: datetime) -> Run | None:
     """Lock a market and take what is due in it; None if nothing can be any more."""
     market = lock_market(market_id)
     batches = list(_take_queue(market_id))
-    asked = list(Intervention.objects.filter(market_id=market_id, sequence__isnull=True).order_by("pk"))
+    asked = queries.interventions_due(market_id)
     over = market.phase in ("closed", "delivering", "settled")
     if over and not batches and not asked and _next_moment(market, None, now) is None:
         return None
@@ -134,8 +140,15 @@ def _clear_together(runs: Sequence[Run], now: datetime) -> None:
 
 
 def lock_market(market_id: int) -> Market:
-    """Return a market, locked until commit."""
-    return Market.objects.select_for_update(no_key=True).get(pk=market_id)
+    """
+    Return a market, locked until commit.
+
+    :raises Market.DoesNotExist: there is none of that id.
+    """
+    row = prepared.execute(_LOCK_MARKET, [market_id]).fetchone()
+    if row is None:
+        raise Market.DoesNotExist(f"There is no market {market_id}.")
+    return Market.from_db(connection.alias, _MARKET_FIELDS, row)
 
 
 def fix_terms(market: Market, now: datetime) -> None:
@@ -298,11 +311,5 @@ def phase_by_book(market: Market, state: MarketState) -> None:
 
 def _take_queue(market_id: int) -> Iterator[tuple[datetime, list[QueuedCommand]]]:
     """Take the market's accepted commands, request by request, in the order of the queue."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH taken AS (DELETE FROM exchange_commandqueue WHERE market_id = %s RETURNING id, received_at, content)"
-            " SELECT received_at, content FROM taken ORDER BY id",
-            [market_id],
-        )
-        for received_at, content in cursor.fetchall():
-            yield received_at, unpack(bytes(content))
+    for received_at, content in prepared.execute(_TAKE_QUEUE, [market_id]).fetchall():
+        yield received_at, unpack(bytes(content))

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import connection
-
 from billing.actions import ledger
 from billing.domain.bulk import Bulk
 from billing.domain.postings import Posting
+from core import prepared
 from exchange.actions import fact_rows, frames
 from exchange.actions.copying import storing
 from exchange.actions.market_state import MarketState
@@ -16,6 +15,9 @@ from exchange.domain.facts import Facts, PositionChange
 from exchange.domain.orders import Kind
 from exchange.models import Market
 
+_BRING_UP = """
+UPDATE exchange_market SET last_sequence = %s, last_trade = %s, phase = %s, halted = %s, call_id = %s WHERE id = %s
+"""
 HASH_EVERY, SNAPSHOT_EVERY = 100_000, 200_000
 
 
@@ -43,7 +45,7 @@ def store_all(markets: Sequence[tuple[Market, MarketState]], *, now: datetime) -
         if facts is not None:
             postings += facts.postings
             bulks += facts.bulks
-    ledger.post_all(postings, now=now, bulks=bulks)
+    ledger.post_all(postings, now=now, bulks=bulks, fresh=True)  # the journal's numbers are taken once
     return counts
 
 
@@ -72,7 +74,9 @@ def _write(
     market.last_sequence = state.sequence
     market.last_trade = state.settling.trades
     _change_positions(market.pk, facts.positions)
-    market.save(update_fields=["last_sequence", "last_trade", "phase", "halted", "call"])
+    prepared.execute(
+        _BRING_UP, [market.last_sequence, market.last_trade, market.phase, market.halted, market.call_id, market.pk]
+    )
     return len(entries), facts
 
 
@@ -90,26 +94,32 @@ def _change_positions(market_id: int, changes: dict[int, PositionChange]) -> Non
     )
     if not moved:
         return
-    members = [member for member, _, _ in moved]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO exchange_marketposition"
-            " (market_id, organization_id, capacity_tokens, position_tokens, open_sell_tokens)"
-            " SELECT %s, member, 0, 0, 0 FROM unnest(%s::bigint[]) AS m (member)"
-            " ON CONFLICT (market_id, organization_id) DO NOTHING",
-            [market_id, members],
-        )
-        cursor.execute(
-            "SELECT FROM exchange_marketposition WHERE market_id = %s AND organization_id = ANY(%s)"
-            " ORDER BY organization_id FOR NO KEY UPDATE",
-            [market_id, members],
-        )
-        cursor.execute(
-            "UPDATE exchange_marketposition p SET position_tokens = p.position_tokens + c.position,"
-            " open_sell_tokens = p.open_sell_tokens + c.open_sell"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS c (member, position, open_sell)"
-            " WHERE p.market_id = %s AND p.organization_id = c.member",
-            [members, [position for _, position, _ in moved], [open_sell for _, _, open_sell in moved], market_id],
-        )
+    done = _add(market_id, moved)
+    missing = [row for row in moved if row[0] not in done]
+    if missing:
+        prepared.execute(_MAKE_POSITIONS, [market_id, [member for member, _, _ in missing]])
+        _add(market_id, missing)
 
 
+_MAKE_POSITIONS = """
+INSERT INTO exchange_marketposition (market_id, organization_id, capacity_tokens, position_tokens, open_sell_tokens)
+SELECT %s, member, 0, 0, 0 FROM unnest(%s::bigint[]) AS m (member) ON CONFLICT DO NOTHING
+"""
+_CHANGE_POSITIONS = """
+WITH locked AS MATERIALIZED (
+    SELECT id FROM exchange_marketposition WHERE market_id = %(market)s AND organization_id = ANY(%(members)s::bigint[])
+    ORDER BY organization_id FOR NO KEY UPDATE
+)
+UPDATE exchange_marketposition p
+SET position_tokens = p.position_tokens + c.position, open_sell_tokens = p.open_sell_tokens + c.open_sell
+FROM locked, unnest(%(members)s::bigint[], %(positions)s::bigint[], %(open_sells)s::bigint[])
+     AS c (member, position, open_sell)
+WHERE p.id = locked.id AND p.organization_id = c.member RETURNING p.organization_id
+"""
+
+
+def _add(market_id: int, changes: Sequence[tuple[int, int, int]]) -> set[int]:
+    """Add to the positions of members and return those that have one."""
+    members, positions, open_sells = map(list, zip(*changes, strict=True))
+    given = {"market": market_id, "members": members, "positions": positions, "open_sells": open_sells}
+    return {member for (member,) in prepared.execute(_CHANGE_POSITIONS, given).fetchall()}

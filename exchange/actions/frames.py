@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from django.db import connection
 
+from core import prepared
 from core.live import publish_on_commit
 from core.money import LOT_TOKENS
 from exchange.actions.copying import BINARY_HEADER, BINARY_TRAILER, copy_binary, microseconds
@@ -165,16 +166,20 @@ def _indicative(market: Market, state: MarketState) -> Indicative:
     )
 
 
+_STORE_OWN = """
+INSERT INTO exchange_ownframe (organization_id, market_id, sequence, at, numbers, first_trade, last_trade)
+SELECT member, %s, %s, %s, numbers, %s, %s FROM unnest(%s::bigint[], %s::bytea[]) AS m (member, numbers)
+"""
+
+
 def _store_own(market: Market, state: MarketState, members: dict[int, list[int]]) -> None:
     """Write a row for each member that was touched."""
     if not members:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO exchange_ownframe (organization_id, market_id, sequence, at, numbers, first_trade, last_trade)"
-            " SELECT member, %s, %s, %s, numbers, %s, %s FROM unnest(%s::bigint[], %s::bytea[]) AS m (member, numbers)",
-            [
-                market.pk, state.sequence, state.last_at, market.last_trade + 1, state.settling.trades, list(members),
-                [array("I", sorted({*numbers} - {0})).tobytes() for numbers in members.values()],
-            ],
-        )  # fmt: skip
+    prepared.execute(
+        _STORE_OWN,
+        [
+            market.pk, state.sequence, state.last_at, market.last_trade + 1, state.settling.trades, list(members),
+            [array("I", sorted({*numbers} - {0})).tobytes() for numbers in members.values()],
+        ],
+    )  # fmt: skip
