@@ -74,6 +74,7 @@ def _database(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL is not a Postgres URL: postgresql://user:password@host/name") from None
     known = {key: given.pop(key, "") for key in ("dbname", "user", "password", "host", "port")}
     options: dict[str, Any] = dict(given)
+    options["prepare_threshold"] = 5  # else `core.prepared` prepares nothing; Django's own cursors never do
     if ROLE == "web":
         # Django's threads come and go with requests, so the web borrows connections; workers keep their one.
         size = env.integer("CIYUAN_WEB_POOL", 16, least=2)
