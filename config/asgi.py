@@ -12,14 +12,19 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import WebsocketDenier
-from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+django.setup(set_prefix=False)
 
-_django: Any = get_asgi_application()
+from django.conf import settings  # noqa: E402
+
+from config.threaded import ThreadedHandler  # noqa: E402
+
+_django = ThreadedHandler(settings.WEB_THREADS)
 
 
 def _optional(module: str) -> Any:

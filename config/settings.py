@@ -66,6 +66,9 @@ DATABASE_URL = env.text("DATABASE_URL", None if PRODUCTION else _postgres.url())
 REDIS_URL = env.text("REDIS_URL", None if PRODUCTION else _valkey.url())
 
 
+WEB_THREADS = env.integer("CIYUAN_WEB_POOL", 16, least=2)  # requests served at once, and most connections
+
+
 def _database(url: str) -> dict[str, Any]:
     """Django's settings for a libpq URL: its parameters beyond the usual five become options."""
     try:
@@ -76,9 +79,8 @@ def _database(url: str) -> dict[str, Any]:
     options: dict[str, Any] = dict(given)
     options["prepare_threshold"] = 5  # else `core.prepared` prepares nothing; Django's own cursors never do
     if ROLE == "web":
-        # Django's threads come and go with requests, so the web borrows connections; workers keep their one.
-        size = env.integer("CIYUAN_WEB_POOL", 16, least=2)
-        options["pool"] = {"min_size": 2, "max_size": size, "timeout": 10, "max_lifetime": 1800}
+        # Threads of Django, of the usage door and of websockets share connections; workers keep their one.
+        options["pool"] = {"min_size": 2, "max_size": WEB_THREADS, "timeout": 10, "max_lifetime": 1800}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": known["dbname"],
