@@ -18,3 +18,9 @@ def execute(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "ps
     connection.ensure_connection()
     with connection.wrap_database_errors:
         return psycopg.Cursor(connection.connection).execute(sql, parameters, prepare=True)
+
+
+def one(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> tuple[Any, ...]:
+    """Run a statement that gives exactly one row, and return it."""
+    [row] = execute(sql, parameters).fetchall()
+    return tuple(row)

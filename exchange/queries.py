@@ -119,7 +119,7 @@ LEFT JOIN exchange_orderrate r ON r.organization_id = %(id)s
 
 def guards_of(organization_id: int, *, now: datetime) -> Guards:
     """Return what guards an organization's orders, by one read."""
-    row = prepared.execute(_GUARDS, {"id": organization_id, "now": now}).fetchone()
+    row = prepared.one(_GUARDS, {"id": organization_id, "now": now})
     stops, has_lease, overdue, *limited, level, at = row
     limits: Limits | None = Limits(*limited)
     rate_left = 0
@@ -470,7 +470,7 @@ SELECT EXISTS (SELECT FROM exchange_offer WHERE state = 'withdrawing')
 
 def any_offers_to_work_on(now: datetime) -> bool:
     """Whether `offers_due` or `offers_to_roll` may find something: one cheap look after every drain."""
-    (found,) = prepared.execute(_ANY_OFFERS, [now]).fetchone()
+    (found,) = prepared.one(_ANY_OFFERS, [now])
     return bool(found)
 
 

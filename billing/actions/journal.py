@@ -63,7 +63,7 @@ def open_day(now: datetime) -> date:
     while True:
         # Two statements: the second looks after the first has waited.
         prepared.execute("SELECT pg_advisory_xact_lock_shared(%s::int, %s::int)", [JOURNAL_LOCK, day.toordinal()])
-        (closed,) = prepared.execute("SELECT max(day) FROM billing_closedday").fetchone()
+        (closed,) = prepared.one("SELECT max(day) FROM billing_closedday")
         if closed is None or closed < day:
             return day
         day = closed + timedelta(days=1)

@@ -373,7 +373,7 @@ class _Batch:
                 organization=self.organization, defaults={"level_millionths": self.rate_left, "at": self.now}
             )
         for market_id, (commands, extras) in sorted(self.taken.items()):
-            (queue_id,) = prepared.execute(_QUEUE, [market_id, self.now, pack(commands)]).fetchone()
+            (queue_id,) = prepared.one(_QUEUE, [market_id, self.now, pack(commands)])
             command_rows.store(
                 commands,
                 extras,
