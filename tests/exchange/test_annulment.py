@@ -201,7 +201,8 @@ def test_two_people_annul_in_the_console(client):
     listed = reverse("admin:exchange_auctionresult_changelist")
     for person, action in zip((people[0], people[0], people[1]), ("request", "confirm", "confirm"), strict=True):
         client.force_login(person)
-        client.post(listed, {"action": f"{action}_annulment", "_selected_action": [world.auction.pk]})
+        chosen = {"action": f"{action}_annulment", "_selected_action": [world.auction.pk], "reason": "a wrong reference"}
+        client.post(listed, chosen)
     annulment = Annulment.objects.get()
     assert (annulment.requested_by, annulment.confirmed_by) == (f"user:{people[0].pk}", f"user:{people[1].pk}")
     assert client.get(reverse("admin:exchange_annulment_changelist")).status_code == 200

@@ -192,7 +192,7 @@ def test_the_console_does_the_same(client, market, buyer):
     client.force_login(person)
     listed = reverse("admin:exchange_market_changelist")
     assert client.get(listed).status_code == 200
-    chosen = {"action": "halt", "_selected_action": [market.pk]}
+    chosen = {"action": "halt", "_selected_action": [market.pk], **REASON}
     client.post(listed, chosen)
     assert Market.objects.get(pk=market.pk).halted
     assert AuditEntry.objects.get(verb="market.halt").user_id == person.pk
