@@ -201,7 +201,7 @@ def test_two_people_annul_in_the_console(client):
     listed = reverse("admin:exchange_auctionresult_changelist")
     for person, action in zip((people[0], people[0], people[1]), ("request", "confirm", "confirm"), strict=True):
         client.force_login(person)
-        chosen = {"action": f"{action}_annulment", "_selected_action": [world.auction.pk], "reason": "a wrong reference"}
+        chosen = {"action": f"{action}_annulment", "_selected_action": [world.auction.pk], "reason": "wrong price"}
         client.post(listed, chosen)
     annulment = Annulment.objects.get()
     assert (annulment.requested_by, annulment.confirmed_by) == (f"user:{people[0].pk}", f"user:{people[1].pk}")

@@ -203,7 +203,8 @@ def test_the_console_does_the_same(client, market, buyer):
     )
     assert added.status_code == 302, added.content[:500]
     [stop] = TradingStop.objects.all()
-    client.post(reverse("admin:exchange_tradingstop_changelist"), {"action": "allow", "_selected_action": [stop.pk]})
+    allowed = {"action": "allow", "_selected_action": [stop.pk], **REASON}
+    client.post(reverse("admin:exchange_tradingstop_changelist"), allowed)
     assert TradingStop.objects.get().ended_at is not None
     limits = {"organization": buyer.pk, "orders_per_minute": 7}
     assert client.post(reverse("admin:exchange_tradinglimits_add"), limits).status_code == 302
