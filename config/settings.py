@@ -65,8 +65,7 @@ _postgres, _valkey = services.embedded(VAR_DIR)
 DATABASE_URL = env.text("DATABASE_URL", None if PRODUCTION else _postgres.url())
 REDIS_URL = env.text("REDIS_URL", None if PRODUCTION else _valkey.url())
 
-
-WEB_THREADS = env.integer("CIYUAN_WEB_POOL", 16, least=2)  # requests served at once, and most connections
+WEB_THREADS = env.integer("CIYUAN_WEB_THREADS", 6, least=1)  # of one web process: requests that are served at once
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -80,7 +79,8 @@ def _database(url: str) -> dict[str, Any]:
     options["prepare_threshold"] = 5  # else `core.prepared` prepares nothing; Django's own cursors never do
     if ROLE == "web":
         # Threads of Django, of the usage door and of websockets share connections; workers keep their one.
-        options["pool"] = {"min_size": 2, "max_size": WEB_THREADS, "timeout": 10, "max_lifetime": 1800}
+        size = env.integer("CIYUAN_WEB_POOL", 16, least=2)
+        options["pool"] = {"min_size": 2, "max_size": size, "timeout": 10, "max_lifetime": 1800}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": known["dbname"],
