@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from exchange.actions.market_state import MarketState, book_terms, empty_state, journal, replay
@@ -21,16 +21,14 @@ class Recorder(Book):
         super().__init__(terms, phase)
         self.told: list[Command] = []
 
-    def apply(self, command: Command) -> list[EventRow]:
-        """Keep the command and apply it."""
-        self.told.append(command)
-        return super().apply_all((command,))[0]
+    def apply_each(self, commands: Iterable[Command]) -> Iterator[list[EventRow]]:
+        """Keep each command and apply it: whatever the book is told comes this way."""
+        return super().apply_each(self._kept(commands))
 
-    def apply_all(self, commands: Iterable[Command]) -> list[list[EventRow]]:
-        """Keep the commands and apply them."""
-        kept = list(commands)
-        self.told += kept
-        return super().apply_all(kept)
+    def _kept(self, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
+            self.told.append(command)
+            yield command
 
 
 @dataclass(frozen=True, slots=True)
