@@ -28,7 +28,7 @@ sandbox: setup-run ## an exchange of its own whose clock runs fast (SPEED=43200:
 	@exec $(BIN)/python -m config.run --sandbox $(if $(SPEED),--speed $(SPEED))
 
 test: setup ## the tests, on real servers; `make browser` has those in a browser (ARGS= for pytest)
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 check: setup ## linters, types, layers, migrations, API schema, deployment settings
 	$(BIN)/python -m config.check
@@ -46,7 +46,7 @@ check-fuzz: setup ## schemathesis tries every operation of the API's own documen
 	$(BIN)/python -m config.check_fuzz $(WHO)
 
 proof: setup ## the same promises at full size
-	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 -m "(proof or property) and not browser" $(ARGS)
+	CIYUAN_PROOF=1 $(BIN)/pytest -n 2 --dist loadgroup -m "(proof or property) and not browser" $(ARGS)
 
 browser: setup ## the pages in a real Chromium, stories and every page (apt install chromium fonts-noto-cjk)
 	$(BIN)/pytest -m "browser and not screenshots" $(or $(ARGS),tests/web)

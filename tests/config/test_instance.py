@@ -16,7 +16,7 @@ import pytest
 from config import leftovers
 from config.instance import Instance
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("instance")]  # one instance for all of them
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from config.instance import Instance
 
-pytestmark = [pytest.mark.processes, pytest.mark.proof]
+pytestmark = [pytest.mark.processes, pytest.mark.proof, pytest.mark.xdist_group("live")]  # one instance for all of them
 OPENS = datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
 
 

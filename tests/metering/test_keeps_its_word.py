@@ -30,7 +30,7 @@ from config.instance import ROOT, Instance
 from scenarios.traces import read_trace
 from tests.scenarios.test_traces import TRACES, needs_traces
 
-pytestmark = [pytest.mark.processes, pytest.mark.proof]
+pytestmark = [pytest.mark.processes, pytest.mark.proof, pytest.mark.xdist_group("keeps_its_word")]
 
 SEED, ROUNDS, DISK_MB = 20261122, 2, 700
 KILLED = ("web", "valkey", "worker", "postgres")

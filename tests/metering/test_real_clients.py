@@ -16,7 +16,7 @@ import pytest
 from config.instance import ROOT, Instance
 from tests.metering import documented
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("real_clients")]  # one instance for all of them
 
 PREPARE = """
 import django; django.setup()

@@ -18,7 +18,7 @@ from ciyuan.meter import MeterBehind
 
 from config.instance import Instance
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("sdk")]  # one instance for all of them
 
 SDK = Path(__file__).parents[2] / "sdk"
 OPENS = datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
