@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from billing.models import Payout, SupplierInvoice
 from core import clock
+from core.templatetags.ciyuan import yuan
 from tests.billing.test_payouts import Cast
 from tests.given import NOW, given_organization, given_user
 
@@ -41,6 +42,7 @@ def test_a_provider_hands_in_its_tax_invoice_and_sees_when_it_is_paid(client, ca
     client.force_login(given_user(cast.provider, role="billing"))
     path = f"/statements/{cast.statement.pk}/tax-invoice"
     assert "Waits for your tax invoice" in page(client, cast) and 'value="北京算力"' in page(client, cast)
+    assert f"<small>Due</small><strong>{yuan(cast.statement.total_micro)}</strong>" in page(client, cast)
     differs = client.post(path, given_fields(cast, tax="1.00"), headers=EN)
     assert differs.status_code == 302
     shown = page(client, cast)
