@@ -7,7 +7,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Sum
 
 from core import prepared
 from core.periods import Period
@@ -448,6 +448,16 @@ def markets_with_orders(organization_id: int, *, since: datetime | None = None, 
     if under_lease:
         rows = rows.annotate(asked=F("flags").bitand(CANCEL_ON_DISCONNECT)).filter(asked__gt=0)
     return sorted(set(rows.values_list("market_id", flat=True).distinct()))
+
+
+def after_what_waits(market_ids: Iterable[int], now: datetime) -> dict[int, datetime]:
+    """
+    Return a moment for each market, `now` or just after the last command that waits there: what comes with it is taken
+    up after them, even those whose request read its clock later and came first.
+    """
+    rows = CommandQueue.objects.filter(market_id__in=market_ids).values_list("market_id")
+    last = dict(rows.annotate(Max("received_at")).order_by())
+    return {id_: max(now, last[id_] + timedelta(microseconds=1)) if id_ in last else now for id_ in market_ids}
 
 
 _INTERVENTIONS = "SELECT id FROM exchange_intervention WHERE market_id = %s AND sequence IS NULL"

@@ -71,6 +71,11 @@ class Run:
     trades_before: int
     commands: int = 0
 
+    def times(self) -> Iterator[datetime]:
+        """Yield when what is to be done was received or asked for."""
+        yield from (received_at for received_at, _ in self.batches)
+        yield from (asked.requested_at for asked in self.asked)
+
     def go_on(self, now: datetime, *, to_uncross: bool = False) -> bool:
         """Do what is due, in order; with `to_uncross` stop before the first uncross, and say whether there is one."""
         market, state = self.market, self.state
@@ -101,6 +106,7 @@ def advance(*, market_id: int, now: datetime) -> Advanced:
     together = queries.cleared_with(market_id, now)
     found = [(id_, _begin(id_, now)) for id_ in together or [market_id]]
     runs = [run for _, run in found if run is not None]
+    now = max([now, *(at for run in runs for at in run.times())])  # clocks were read before the lock was waited for
     if together:
         ready = [run for run in runs if run.go_on(now, to_uncross=True)]
         _clear_together(sorted(ready, key=lambda run: (run.market.window_start, run.market.pk)), now)

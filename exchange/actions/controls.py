@@ -129,8 +129,8 @@ def stop_trading(
     if market_id is not None:
         markets = [market for market in markets if market == market_id]
     Intervention.objects.bulk_create(
-        Intervention(market_id=market, kind=Intervention.Kind.MASS_CANCEL, organization=organization, requested_at=now)
-        for market in markets
+        Intervention(market_id=market, kind=Intervention.Kind.MASS_CANCEL, organization=organization, requested_at=at)
+        for market, at in queries.after_what_waits(markets, now).items()
     )
     audit.record(
         actor=actor, verb="trading.stop", subject=f"organization:{organization_id}", now=now,

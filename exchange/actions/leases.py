@@ -15,6 +15,8 @@ from exchange.actions.hints import hint
 from exchange.models import Intervention, Lease
 from identity.models import Organization
 
+CLOCKS_DIFFER = timedelta(minutes=1)  # at most, between two requests that met at a lock
+
 SHORTEST_SECONDS, LONGEST_SECONDS = 2, 3_600
 
 
@@ -66,14 +68,15 @@ def _end(lease: Lease, *, now: datetime) -> None:
     ledger.lock_accounts([accounts.available(lease.organization_id)])
     lease.ended_at = now
     lease.save(update_fields=["ended_at"])
-    markets = queries.markets_with_orders(lease.organization_id, since=lease.begun_at, under_lease=True)
+    since = lease.begun_at - CLOCKS_DIFFER  # an order read its clock before it waited for the lease to begin
+    markets = queries.markets_with_orders(lease.organization_id, since=since, under_lease=True)
     Intervention.objects.bulk_create(
         Intervention(
             market_id=market,
             kind=Intervention.Kind.LEASE_EXPIRED,
             organization_id=lease.organization_id,
-            requested_at=now,
+            requested_at=at,
         )
-        for market in markets
+        for market, at in queries.after_what_waits(markets, now).items()
     )
     hint(markets)
