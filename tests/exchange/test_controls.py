@@ -125,6 +125,18 @@ def test_the_kill_switch_of_a_market_cancels_everybody(market, operator, buyer):
     assert AuditEntry.objects.get(verb="market.kill").after["cancelled"] == "all orders"
 
 
+def test_a_stop_comes_after_orders_whose_request_read_a_later_clock(market, buyer):
+    now = clock.now()
+    advanced(market, now)
+    buy = {"market": market, "side": "buy", "price": 30}
+    given_orders(buyer, dict(buy), now=now + timedelta(milliseconds=20))
+    with transaction.atomic():
+        stop_trading(organization_id=buyer.pk, market_id=None, reason="wild", now=now + timedelta(milliseconds=10))
+    advanced(market, now)  # and the drain read its clock before them all
+    [state] = order_states(Command.objects.filter(organization=buyer))
+    assert (state.status, balance(buyer.pk).held_micro) == ("cancelled", 0)
+
+
 def test_the_kill_switch_of_an_organization(market, operator, buyer):
     other_market, other = given_market(now=clock.now()), given_money(given_organization("buyer"))
     given_orders(buyer, {"market": market, "side": "buy", "price": 30}, now=clock.now())
