@@ -12,8 +12,8 @@ def execute(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "ps
     Run a statement in the current transaction and return the cursor that holds its rows.
 
     For the few statements that run with every order or every batch of events. The text must be one of a fixed few:
-    each connection keeps what it prepared. Lists are given as `numbers` writes them where they may be long. Rows come
-    as Postgres has them, without what a model's fields would make of them.
+    each connection keeps what it prepared. Rows come as Postgres has them, without
+    what a model's fields would make of them.
     """
     connection.ensure_connection()
     with connection.wrap_database_errors:

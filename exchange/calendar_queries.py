@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from core.periods import SHANGHAI, Period, shanghai_date
+from core.periods import SHANGHAI, Period, shanghai_date, shanghai_day
 from exchange.models import Market
 from exchange.page_queries import markets_to_offer_in
 from providers.models import Capacity, Deployment
@@ -64,7 +64,7 @@ def calendar(provider_id: int, *, week: int, now: datetime) -> Calendar:
     """Return the week that is `week` weeks from today on, by three reads however much there is."""
     first = shanghai_date(now) + timedelta(days=DAYS * week)
     days = [first + timedelta(days=n) for n in range(DAYS)]
-    shown = Period(_midnight(first), _midnight(first + timedelta(days=DAYS)))
+    shown = Period(shanghai_day(first).start, shanghai_day(days[-1]).end)
     active = Deployment.objects.select_related("grade").filter(
         provider_id=provider_id, status=Deployment.Status.ACTIVE
     )
@@ -99,7 +99,3 @@ def _slots(
         if not any(one.window_start < window.end and window.start < one.window_end for one in published):
             by_day[shanghai_date(window.start)].append(Slot(window, market, None, f"{deployment.pk}:{market.pk}"))
     return [sorted(slots, key=lambda slot: slot.window.start) for slots in by_day.values()]
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=SHANGHAI)
