@@ -21,10 +21,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
+from django.urls import get_resolver  # noqa: E402
 
 from config.threaded import ThreadedHandler  # noqa: E402
 
 _django = ThreadedHandler(settings.WEB_THREADS)
+# Django imports the addresses, and with them most of the product, at the first request: whom each of the processes
+# meets first, perhaps hours after its start, would wait for seconds, and so would all who came at the same time.
+_ = get_resolver().url_patterns
 
 
 def _optional(module: str) -> Any:

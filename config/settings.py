@@ -112,7 +112,7 @@ def broker_url(url: str, database: int) -> str:
 DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url(REDIS_URL, 2)},
+    "default": {"BACKEND": "core.cache.KeptRedisCache", "LOCATION": redis_url(REDIS_URL, 2)},
 }
 CHANNEL_LAYERS = {
     "default": {

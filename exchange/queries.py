@@ -42,6 +42,7 @@ from exchange.models import (
     Unplaced,
 )
 from identity.access import Actor
+from providers.queries import grades_with_list_price
 
 REFERENCE_DAYS = 7
 REASON_CODES = {int(reason): reason.code.replace("_", "-") for reason in Reason} | {90: "hold-too-small"}
@@ -397,20 +398,31 @@ def reserve_price_nano(market_id: int) -> int | None:
 
 
 def markets_due(now: datetime) -> list[int]:
-    """Return the markets in which something waits: commands, a moment of the schedule, the gate, the window's start."""
+    """
+    Return the markets in which something waits: commands, a moment of the schedule, the gate, the window's start.
+
+    A call that waits for the grade's first list price is not due before there is one.
+    """
     queued = CommandQueue.objects.filter(market_id=OuterRef("pk"))
+    asked = Intervention.objects.filter(market_id=OuterRef("pk"), sequence__isnull=True)
     gate_open = Q(gate_closed_at__isnull=True, gate_closes_at__lte=now)
+    unpriced = Q(phase="scheduled", call_opens_at__lte=now, cap_price_nano__isnull=True)
     due = (
-        Q(phase="scheduled", call_opens_at__lte=now)
+        Q(phase="scheduled", call_opens_at__lte=now, cap_price_nano__isnull=False)
         | Q(phase="call", call__isnull=True, call_closes_at__lte=now)
         | Q(phase="call", call__ends_at__lte=now)
-        | Q(phase__in=["call", "continuous"]) & gate_open
-        | Q(phase="closed") & gate_open
+        | Q(phase__in=["scheduled", "call", "continuous", "closed"]) & gate_open
         | Q(phase="closed", gate_closed_at__isnull=False, window_start__lte=now)
+        | Exists(queued)
+        | Exists(asked)
     )
-    asked = Intervention.objects.filter(market_id=OuterRef("pk"), sequence__isnull=True)
-    rows = Market.objects.exclude(phase="settled").filter(due | Exists(queued) | Exists(asked))
-    return list(rows.order_by("pk").values_list("pk", flat=True))
+    trading = Market.objects.exclude(phase="settled")
+    found = set(trading.filter(due).values_list("pk", flat=True))
+    waiting = dict(trading.filter(unpriced).values_list("pk", "grade_id"))
+    if waiting:
+        priced = grades_with_list_price(waiting.values(), now)
+        found |= {market_id for market_id, grade_id in waiting.items() if grade_id in priced}
+    return sorted(found)
 
 
 def markets_to_look_through() -> list[int]:

@@ -1,5 +1,6 @@
 """Named reads of the catalogue, of supply and of list prices."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from difflib import get_close_matches
 from typing import TypeVar
@@ -152,6 +153,19 @@ def highest_list_price_nano(grade_id: int, at: datetime) -> int | None:
     """Return the highest list price in force then for the grade: a market's default cap."""
     in_force = [prices[-1] for prices in _prices_since(grade_id, at, at).values()]
     return max((price for price in in_force if price is not None), default=None)
+
+
+def grades_with_list_price(grade_ids: Iterable[int], at: datetime) -> set[int]:
+    """Return those of the grades for which a list price is in force then."""
+    latest = (
+        ListPrice.objects.filter(
+            deployment__grade_id__in=set(grade_ids), deployment__status=Deployment.Status.ACTIVE, valid_from__lte=at
+        )
+        .order_by("deployment_id", "-valid_from")
+        .distinct("deployment_id")
+        .values_list("deployment__grade_id", "price_nano")
+    )
+    return {grade_id for grade_id, price_nano in latest if price_nano is not None}
 
 
 def lowest_list_price_nano(grade_id: int, since: datetime, at: datetime) -> int | None:

@@ -19,7 +19,7 @@ _first = 4 + 3 * (0 if _worker == "master" else int(_worker.removeprefix("gw")) 
 
 DATABASES["default"]["NAME"] = f"test_{_worker}"
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url(REDIS_URL, _first)},
+    "default": {"BACKEND": "core.cache.KeptRedisCache", "LOCATION": redis_url(REDIS_URL, _first)},
 }
 CHANNEL_LAYERS = {
     "default": {

@@ -13,6 +13,7 @@ from exchange import queries
 from exchange.actions.offers import publish_and_offer
 from exchange.domain.call_end import call_end, leaves_collar, seed_hash
 from exchange.models import AuctionCall, AuctionResult, Command, JournalEntry, Market, Trade
+from providers.actions.prices import set_list_price
 from tests.exchange.checking import findings
 from tests.given import (
     NOW,
@@ -68,6 +69,22 @@ class TestInTheMarket:
             seller, buyer = given_seller(market), given_money(given_organization("buyer"))
             given_orders(seller, {"market": market, "side": "sell", "lots": lots, "price": sell}, now=now)
             given_orders(buyer, {"market": market, "side": "buy", "lots": lots, "price": buy}, now=now)
+
+    def test_a_call_without_a_cap_is_due_once_its_grade_has_a_list_price(self):
+        grade = given_grade()
+        market = given_market(grade, phase="scheduled", cap_price_nano=None)
+        deployment = given_deployment(grade=grade)
+        of_another_grade = given_deployment()
+        assert queries.markets_due(NOW) == []
+        with transaction.atomic():
+            for each, price in ((deployment, 4_000_000), (of_another_grade, 3_000_000)):
+                set_list_price(deployment_id=each.pk, price_nano=price, now=NOW + SECOND)
+        assert queries.markets_due(NOW) == [] and queries.markets_due(NOW + SECOND) == [market.pk]
+        with transaction.atomic():
+            set_list_price(deployment_id=deployment.pk, price_nano=None, now=NOW + 2 * SECOND)
+        assert queries.markets_due(NOW + 2 * SECOND) == []
+        assert queries.markets_due(market.gate_closes_at) == [market.pk]  # to be closed, unpriced as it is
+        assert advanced(market, market.gate_closes_at).phase == "closed"
 
     def test_a_random_end_is_promised_kept_and_revealed(self):
         now = clock.now()
