@@ -18,7 +18,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from config import health
 
-APPS = ("identity", "providers", "billing", "exchange", "metering_ingest")
+APPS = ("exchange", "identity", "providers", "billing", "metering_ingest")
 
 
 def _of_apps(name: str) -> list[URLPattern | URLResolver]:

@@ -14,6 +14,8 @@ from exchange.views import positions as position_pages
 from exchange.views import quote as quote_page
 
 api_urlpatterns = [
+    path("orders/batch", orders.OrderBatch.as_view()),  # Django tries one after the other: the most used come first
+    path("orders", orders.Orders.as_view()),
     path("capacity", capacity.Capacities.as_view()),
     path("capacity/<int:capacity_id>", capacity.CapacityDetail.as_view()),
     path("capacity/<int:capacity_id>/offer", capacity.CapacityOffer.as_view()),
@@ -44,8 +46,6 @@ api_urlpatterns = [
     path("auctions/<int:auction_id>/book", markets.AuctionBookDetail.as_view()),
     path("auctions/<int:auction_id>/curves", market_data.AuctionCurves.as_view()),
     path("auctions/<int:auction_id>/history", market_data.AuctionHistory.as_view()),
-    path("orders", orders.Orders.as_view()),
-    path("orders/batch", orders.OrderBatch.as_view()),
     path("orders/frames", orders.OrderFrames.as_view()),
     path("orders/<uuid:order_id>", orders.OrderDetail.as_view()),
     path("trades", orders.Trades.as_view()),

@@ -1,5 +1,7 @@
 """Orders and bulk commands, own trades and positions."""
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -9,8 +11,10 @@ from rest_framework import serializers
 from rest_framework.request import Request as HttpRequest
 from rest_framework.response import Response
 
+from core.api.once import Answer, check_key, content_hash, once, once_each
 from core.api.paging import page
 from core.errors import BadRequest, NotFound, Problem
+from core.gathering import Gathering
 from exchange import frame_queries, own_feed, queries
 from exchange.actions.accept import Outcome, Refused, accept
 from exchange.api import shapes
@@ -19,6 +23,7 @@ from exchange.api.parameters import whole_number
 from exchange.domain.requests import CancelRequest, Refusal, Request
 from exchange.models import Command, MarketPosition
 from identity.api.base import ApiView
+from identity.models import Organization
 
 LARGEST_BATCH = 1_000
 STATUSES = {
@@ -154,23 +159,63 @@ class OrderBatch(ApiView):
             raise BadRequest('Send {"orders": [ … ]}.', field="orders")
         if len(items) > LARGEST_BATCH:
             raise BatchTooLarge(f"A request carries up to {LARGEST_BATCH} commands, not {len(items)}.", field="orders")
-        return self.once(lambda: self._perform(items), status=202)
+        key = request.headers.get("Idempotency-Key", "")
+        check_key(key)
+        batch = _Batch(self.actor.organization, key, [request.method, request.path, data], items, self.now)
+        return self.answered(_batches.do(self.actor.organization_id, batch, weight=len(items)))
 
-    def _perform(self, items: list[Any]) -> dict[str, Any]:
-        parsed: list[Request | Refused] = []
-        for item in items:
-            try:
-                parsed.append(parse_command(item))
-            except Refusal as refusal:
-                parsed.append(Refused(refusal.code, refusal.detail, refusal.field))
-        sound = [command for command in parsed if not isinstance(command, Refused)]
-        outcomes = iter(accept(organization=self.actor.organization, requests=sound, now=self.now) if sound else [])
+
+class _Batch:
+    """A request with many commands, read; those of one organization that wait for each other are accepted together."""
+
+    def __init__(self, organization: Organization, key: str, content: Any, items: list[Any], now: datetime) -> None:
+        self.organization = organization
+        self.key = key
+        self.content = content
+        self.items = items
+        self.now = now
+        self.parsed = [_read(item) for item in items]
+        self.sound = [command for command in self.parsed if not isinstance(command, Refused)]
+
+    def body(self, outcomes: Iterator[Outcome]) -> dict[str, Any]:
+        """Return the answer; `outcomes` are those of the sound commands of this batch and the following ones."""
         results = [
             _result(command if isinstance(command, Refused) else next(outcomes), item)
-            for command, item in zip(parsed, items, strict=True)
+            for command, item in zip(self.parsed, self.items, strict=True)
         ]
         accepted = sum(result["status"] == "accepted" for result in results)
         return {"results": results, "accepted": accepted, "refused": len(results) - accepted}
+
+
+def _accept_alone(batch: _Batch) -> Answer:
+    return once(
+        organization_id=batch.organization.pk,
+        key=batch.key,
+        content=batch.content,
+        perform=lambda: (202, _accept([batch], batch.now)[0]),
+        now=batch.now,
+    )
+
+
+def _accept_together(batches: Sequence[_Batch]) -> list[Answer | None]:
+    now = max(batch.now for batch in batches)
+    return once_each(
+        organization_id=batches[0].organization.pk,
+        writes=[(batch.key, content_hash(batch.content)) for batch in batches],
+        perform=lambda places: _accept([batches[place] for place in places], now),
+        status=202,
+        now=now,
+    )
+
+
+def _accept(batches: Sequence[_Batch], now: datetime) -> list[dict[str, Any]]:
+    """Accept the commands of an organization's batches, one batch after the other, and return their answers."""
+    sound = [command for batch in batches for command in batch.sound]
+    outcomes = iter(accept(organization=batches[0].organization, requests=sound, now=now) if sound else [])
+    return [batch.body(outcomes) for batch in batches]
+
+
+_batches = Gathering(_accept_together, _accept_alone, most=LARGEST_BATCH)
 
 
 class OwnFramesOut(serializers.Serializer[Any]):
@@ -284,6 +329,13 @@ def _parsed(data: Any) -> Request:
         return parse_command(data)
     except Refusal as refusal:
         raise CommandRefused(refusal) from None
+
+
+def _read(item: Any) -> Request | Refused:
+    try:
+        return parse_command(item)
+    except Refusal as refusal:
+        return Refused(refusal.code, refusal.detail, refusal.field)
 
 
 def _result(outcome: Outcome, item: Any) -> dict[str, Any]:

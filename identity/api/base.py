@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from core import clock
-from core.api.once import once
+from core.api.once import Answer, once
 from core.errors import BadRequest, NotFound, Unauthenticated
 from core.rate_limit import limiter
 from identity.access import Actor
@@ -132,6 +132,10 @@ class ApiView(APIView):
             now=self.now,
             secret_fields=secret_fields,
         )
+        return self.answered(answer)
+
+    def answered(self, answer: Answer) -> Response:
+        """Return the response to a write that has run once."""
         headers = {"Idempotent-Replayed": "true"} if answer.repeated else {}
         return Response(answer.body, status=answer.status, headers=headers)
 

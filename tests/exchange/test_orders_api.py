@@ -1,11 +1,14 @@
 """Orders over HTTP: works, stranger refused, bad input, repeated key."""
 
+import threading
 from uuid import uuid4
 
 import pytest
 
-from billing.queries import balance
+from billing.queries import available_micro, balance
 from core import clock
+from core.models import IdempotencyRecord
+from exchange.api import orders as orders_api
 from exchange.models import Command, CommandQueue
 from tests.given import (
     Api,
@@ -199,3 +202,50 @@ def test_own_trades_and_positions(market, buyer):
     assert stranger.get("/v1/trades").json()["items"] == stranger.get("/v1/positions").json()["items"] == []
     [public] = Api().get(f"/v1/markets/{market.pk}/trades").json()["items"]
     assert "order" not in public and public["taker_side"] == "auction"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_batches_of_one_organization_that_wait_for_each_other_are_accepted_together(race, monkeypatch):
+    market = given_market(now=clock.now())
+    buyer = given_money(given_organization("buyer"), 100)
+    api = given_api(buyer)
+    lots = []
+    together, alone = orders_api._batches._together, orders_api._batches._alone
+    first = threading.Event()
+
+    def counted(batches):
+        lots.append(len(batches))
+        return together(batches)
+
+    def slow(batch):
+        if not first.is_set():
+            first.set()
+            threading.Event().wait(1.0)  # long enough for all others to come
+        return alone(batch)
+
+    monkeypatch.setattr(orders_api._batches, "_together", counted)
+    monkeypatch.setattr(orders_api._batches, "_alone", slow)
+    items = [order(market, quantity=1_000, price="0.001"), "nonsense", order(market, quantity=20_000, price="0.001")]
+    answers = race(
+        *(lambda key=key: api.post("/v1/orders/batch", {"orders": items}, key=f"batch {key % 9}") for key in range(12)),
+        lambda: api.post("/v1/orders/batch", {"orders": items[:1]}, key="batch 8"),
+    )
+    assert sum(lots) >= 9 and len(lots) <= 3
+    bodies, refused = {}, []
+    for number, answer in enumerate(answers):
+        if answer.status_code == 409:
+            refused.append(answer.json()["code"])
+            continue
+        assert answer.status_code == 202, answer.content
+        bodies.setdefault(number % 9 if number < 12 else 8, []).append(answer.json())
+    # Keys 0 to 2 came twice with the same content, key 8 with two: whichever came first holds.
+    assert refused == ["idempotency-key-reused"] and len(bodies) == 9
+    assert all(one == two for one, two in (bodies[key] for key in range(3)))
+    results = [result for key in bodies for result in bodies[key][0]["results"]]
+    accepted = [result["order"] for result in results if result["status"] == "accepted"]
+    assert len({each["id"] for each in accepted}) == len(accepted) == Command.objects.count()
+    # ¥100 are enough for some of them: what was held is what was accepted, to the micro-yuan.
+    held = sum(each["quantity"] * 1_000 for each in accepted)
+    assert available_micro(buyer.pk) == 100_000_000 - held
+    assert {result["code"] for result in results if result["status"] == "refused"} == {"invalid", "insufficient-funds"}
+    assert IdempotencyRecord.objects.filter(organization_id=buyer.pk, status=202).count() == 9
