@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from kombu import Queue
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from django.conf import settings
+from django.db import close_old_connections, connection
 
 from core import request_id
 
@@ -103,7 +105,17 @@ app.conf.update(
     beat_scheduler="config.celery:InMemoryScheduler",
     beat_max_loop_interval=1,
 )
+# Celery closes the database's connection after each task, and with it goes all that Postgres had prepared, planned and
+# read of its catalogue: that took longer than a market's orders. Django keeps and checks it instead (see below).
+app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 app.autodiscover_tasks()
+
+
+@task_prerun.connect
+def _look_after_connections(**_: object) -> None:
+    """Drop a connection that is broken or old; Django asks the others whether they live before their first use."""
+    if not connection.in_atomic_block:  # a task called in a test's transaction
+        close_old_connections()
 
 
 @before_task_publish.connect
