@@ -2,10 +2,9 @@
 
 import pytest
 from celery.fixups.django import DjangoWorkerFixup
-from celery.signals import task_prerun
 from django.db import connection, connections
 
-from config.celery import app
+from config.celery import _look_after_connections, app
 
 
 def backend(using=connection):
@@ -20,7 +19,7 @@ def test_a_worker_keeps_its_connection_and_replaces_a_dead_one():
 
     def task():
         around.close_database()
-        task_prerun.send(sender=None, task=app.tasks["core.tasks.send_heartbeats"], task_id="x")
+        _look_after_connections()
         found = backend()
         around.close_database()
         return found
