@@ -9,7 +9,7 @@ from django.db.models import Count, Sum
 
 from core.audit import Check, Finding
 from core.money import LOT_TOKENS, format_yuan
-from exchange import queries
+from exchange import order_queries
 from exchange.actions.market_state import MarketState
 from exchange.actions.replay import replay_market, stored_trades_digest
 from exchange.domain.commands import unpack
@@ -220,13 +220,13 @@ def _published(market: Market, state: MarketState) -> Iterator[Finding]:
 
 def _standing_figures(market_id: int) -> tuple[int, int]:
     """Return the number and the lots of a market's trades that stand."""
-    found = queries.standing_trades(market_id).aggregate(trades=Count("pk"), tokens=Sum("quantity_tokens"))
+    found = order_queries.standing_trades(market_id).aggregate(trades=Count("pk"), tokens=Sum("quantity_tokens"))
     return found["trades"], (found["tokens"] or 0) // LOT_TOKENS
 
 
 def stored_trades(market_id: int) -> Iterator[TradeRow]:
     """Yield a market's trades as they are stored, in order."""
-    rows = queries.trades_in(market_id).order_by("id").values_list(
+    rows = order_queries.trades_in(market_id).order_by("id").values_list(
         "id", "sequence", "buyer_id", "seller_id", "buy_order_id", "sell_order_id", "quantity_tokens", "price_nano",
         "bond_micro", "aggressor",
     )

@@ -10,7 +10,8 @@ from exchange.candle_chart import MOST_CANDLES, interval_for
 from exchange.domain.candles import ORIGIN, Candle, floor, without_holes
 from exchange.domain.numbering import entry_id
 from exchange.models import Market, Trade
-from exchange.queries import STANDS, standing_trades
+from exchange.order_queries import standing_trades
+from exchange.queries import STANDS
 
 MOST_TRADES = 20_000  # that a page sums up
 _TRADED = f"""

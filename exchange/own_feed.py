@@ -7,7 +7,7 @@ from typing import Any
 
 from billing.queries import balance
 from core.money import format_yuan
-from exchange import frame_queries, queries, wire
+from exchange import frame_queries, order_queries, wire
 from exchange.api import shapes
 from exchange.domain.numbering import entry_id
 from exchange.models import Command, MarketPosition, OwnFrame, Trade
@@ -28,7 +28,7 @@ def snapshot(actor: Actor) -> tuple[dict[str, Any], dict[int, int]]:
     positions = frame_queries.own_positions(own)
     live = frame_queries.live_markets()
     orders = Command.objects.filter(organization_id=own, kind__in=Command.ORDER_KINDS, market_id__in=live)
-    states = queries.order_states(orders.order_by("-pk")[: 2 * ORDERS_AT_ONCE])
+    states = order_queries.order_states(orders.order_by("-pk")[: 2 * ORDERS_AT_ONCE])
     rows = MarketPosition.objects.filter(organization_id=own, market_id__in=live).order_by("market_id")
     message = {
         "type": "snapshot",
@@ -80,7 +80,7 @@ def _numbers(frame: OwnFrame) -> list[int]:
 def _orders(actor: Actor, market_id: int, numbers: list[int]) -> list[dict[str, Any]]:
     ids = frame_queries.order_ids(market_id, numbers)
     rows = Command.objects.filter(pk__in=ids, organization_id=actor.organization_id, kind__in=Command.ORDER_KINDS)
-    return [shapes.show_order(state) for state in queries.order_states(rows.order_by("pk"))]
+    return [shapes.show_order(state) for state in order_queries.order_states(rows.order_by("pk"))]
 
 
 def _fills(own: int, frame: OwnFrame) -> list[dict[str, Any]]:

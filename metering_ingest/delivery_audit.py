@@ -10,8 +10,8 @@ from django.db.models import Q
 
 from core.audit import Check, Finding
 from core.money import MICRO_PER_TOKEN, format_yuan, round_half_up, work_cost_micro
+from exchange.contract_queries import shortfalls_of
 from exchange.models import DeliveryContract, Market
-from exchange.queries import shortfalls_of
 from metering_ingest import queries
 from metering_ingest.actions.probe_payments import MOST_PROMPT_TOKENS
 from metering_ingest.actions.probes import ANSWER_TOKENS

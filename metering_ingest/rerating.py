@@ -16,8 +16,8 @@ from django.db.models import QuerySet
 
 from core.audit import Finding
 from core.periods import Period
+from exchange.contract_queries import replaced_tokens_by_lot
 from exchange.models import ContractLot, DeliveryContract
-from exchange.queries import replaced_tokens_by_lot
 from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.recount import provider_meters, recount
 from metering_ingest.domain.classes import NAMES

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods
 
 from core import clock
-from exchange.queries import contracts_readable
+from exchange.contract_queries import contracts_readable
 from identity.access import Actor
 from identity.page_forms import OnceForm
 from identity.pages import require_actor

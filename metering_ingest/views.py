@@ -18,7 +18,7 @@ from billing.queries import balance
 from core import clock
 from core.listing import Column, Filter, Listing, Table
 from core.money import format_tokens
-from exchange.queries import contracts_readable
+from exchange.contract_queries import contracts_readable
 from identity.access import Actor
 from identity.actions.keys import create_key
 from identity.page_forms import OnceForm

@@ -19,7 +19,7 @@ from core import prepared
 from core.ids import new_id
 from core.money import LOT_TOKENS
 from core.transactions import assert_in_transaction
-from exchange import queries
+from exchange import order_queries, queries
 from exchange.actions import command_rows
 from exchange.actions.hints import hint
 from exchange.domain.commands import KINDS, QueuedCommand, flags_of, pack, rare_of
@@ -39,7 +39,7 @@ from exchange.domain.requests import (
     check_trading,
 )
 from exchange.models import Command, OrderRate
-from exchange.queries import OrderState
+from exchange.order_queries import OrderState
 from identity.models import Organization
 from providers.queries import delivered_thousandths
 
@@ -102,7 +102,7 @@ class _Batch:
         self.now = now
         self.states: dict[UUID, OrderState] = _targets(organization, requests)
         self.legs = queries.legs_among(self.states)
-        self.terms: dict[int, MarketTerms] = queries.market_terms(
+        self.terms: dict[int, MarketTerms] = order_queries.market_terms(
             {request.market_id for request in requests if isinstance(request, OrderRequest | CancelAllRequest)}
             | {state.market_id for state in self.states.values()}
         )
@@ -114,7 +114,7 @@ class _Batch:
         self.credit_left = {account: balances[account].free_micro for account in self.drawn_first}
         self.credit_micro = sum(self.credit_left.values())
         # After that lock, which whoever stops trading or ends a lease takes too: an order is before it or refused.
-        self.guards = queries.guards_of(organization.pk, now=now)
+        self.guards = order_queries.guards_of(organization.pk, now=now)
         self.limits = self.guards.limits
         self.rate_left = self.guards.rate_left
         self.exposures: dict[int, Exposure] = {}
@@ -293,11 +293,11 @@ class _Batch:
         check_rate(limits, self.rate_left)
         check_size(limits, quantity_tokens=quantity, price_nano=hold_price)
         if price is not None and limits.price_distance_thousandths is not None:
-            check_distance(limits, buying=buying, price_nano=price, reference_nano=queries.last_price_nano(terms))
+            check_distance(limits, buying=buying, price_nano=price, reference_nano=order_queries.last_price_nano(terms))
         if limits.position_tokens is not None:
             exposure = self.exposures.get(market_id)
             if exposure is None:
-                exposure = self.exposures[market_id] = queries.exposure(market_id, self.organization_id)
+                exposure = self.exposures[market_id] = order_queries.exposure(market_id, self.organization_id)
             check_position(limits, exposure, buying=buying, quantity_tokens=quantity if more is None else more)
 
     def _count(self, market_id: int, buying: bool, tokens: int) -> None:
@@ -432,7 +432,7 @@ def _targets(organization: Organization, requests: Sequence[Request]) -> dict[UU
     if not wanted:
         return {}
     rows = Command.objects.filter(organization=organization, kind__in=Command.ORDER_KINDS, id__in=wanted)
-    return {state.id: state for state in queries.order_states(rows)}
+    return {state.id: state for state in order_queries.order_states(rows)}
 
 
 def _lock_sellable(

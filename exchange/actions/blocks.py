@@ -15,7 +15,7 @@ from core.errors import Conflict, NotFound, Problem
 from core.ids import new_id
 from core.money import format_price
 from core.transactions import assert_in_transaction
-from exchange import queries
+from exchange import order_queries, queries
 from exchange.actions.accept import Refused, accept
 from exchange.domain.requests import CancelRequest, MarketTerms, OrderRequest
 from exchange.models import Block, BlockLeg
@@ -83,7 +83,7 @@ def place_blocks(*, organization: Organization, requests: Sequence[BlockRequest]
     assert_in_transaction()
     if not 0 < len(requests) <= MOST_BLOCKS:
         raise BlockRefused("invalid", f"A request carries 1 to {MOST_BLOCKS} blocks.", "blocks")
-    terms = queries.market_terms({market for request in requests for market, _ in request.legs})
+    terms = order_queries.market_terms({market for request in requests for market, _ in request.legs})
     call_id = _call_of(requests, terms)
     for number, request in enumerate(requests):
         _check(request, terms, f"blocks.{number}")

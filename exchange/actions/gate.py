@@ -16,7 +16,7 @@ from billing.domain.principal import keep_surplus
 from core.live import publish_on_commit
 from core.money import round_half_up
 from core.transactions import assert_in_transaction
-from exchange import queries
+from exchange import contract_queries, order_queries
 from exchange.actions.advance import lock_market
 from exchange.actions.copying import copy_text
 from exchange.domain import assignment as assignment_domain
@@ -36,12 +36,12 @@ def close_gate(*, market_id: int, now: datetime) -> list[DeliveryContract]:
     if Intervention.objects.filter(market=market, sequence__isnull=True).exists():
         return []  # such as an annulment, which comes before
     rows = list(
-        queries.standing_trades(market_id)
+        order_queries.standing_trades(market_id)
         .order_by("id")
         .values_list("id", "buyer_id", "seller_id", "quantity_tokens", "price_nano", "bond_micro")
     )
     netted = net(TradeFact(*row[:5]) for row in rows)
-    assignment = assign(netted.open_buys, netted.open_sells, queries.exclusions_of(netted.open_buys))
+    assignment = assign(netted.open_buys, netted.open_sells, contract_queries.exclusions_of(netted.open_buys))
     contracts = _create_contracts(market, assignment.contracts, now)
     unplaced = _keep_unplaced(market, assignment.unplaced)
     emit_all([event for contract in contracts for event in assigned(contract)], now=now)

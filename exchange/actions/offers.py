@@ -11,7 +11,7 @@ from datetime import datetime
 from core.errors import BadRequest, Conflict, NotFound
 from core.periods import Period
 from core.transactions import assert_in_transaction
-from exchange import queries
+from exchange import contract_queries, order_queries
 from exchange.actions.accept import Accepted, Refused, accept
 from exchange.actions.positions import add_capacity, attach
 from exchange.domain.requests import CancelRequest, OrderRequest
@@ -172,14 +172,14 @@ def withdraw_offer(*, capacity_id: int, provider_id: int, now: datetime) -> Offe
     if offer.order_id is None:
         _take_back(offer, sold_tokens=0, now=now)
         return offer
-    [state] = queries.order_states(Command.objects.filter(pk=offer.order_id))
+    [state] = order_queries.order_states(Command.objects.filter(pk=offer.order_id))
     if state.status == "filled":
         raise CapacityAlreadySold(
             "All of this capacity is sold. After gate closure, report what you cannot deliver as a shortfall.",
             field="capacity",
         )
     if state.ended:
-        _take_back(offer, sold_tokens=state.filled_tokens + queries.replacing_tokens(capacity_id), now=now)
+        _take_back(offer, sold_tokens=state.filled_tokens + contract_queries.replacing_tokens(capacity_id), now=now)
         return offer
     [outcome] = accept(
         organization=offer.capacity.provider, requests=[CancelRequest(order_id=offer.order_id)], now=now
@@ -198,7 +198,7 @@ def finish_withdrawal(*, capacity_id: int, now: datetime) -> bool:
     offer = _lock_offer(capacity_id, None)
     if offer.state != Offer.State.WITHDRAWING or offer.order_id is None:
         return False
-    [state] = queries.order_states(Command.objects.filter(pk=offer.order_id))
+    [state] = order_queries.order_states(Command.objects.filter(pk=offer.order_id))
     if not state.ended:
         return False
     _take_back(offer, sold_tokens=state.filled_tokens, now=now)

@@ -21,9 +21,10 @@ from billing.domain.losses import Purse, cover_charges
 from billing.domain.postings import Posting, Stage
 from core.money import LOT_TOKENS, MICRO_PER_TOKEN
 from core.periods import Period
-from exchange import queries
+from exchange import contract_queries, order_queries
 from exchange.actions.gate import assigned, rate_limit
 from exchange.actions.serving import serve_more
+from exchange.contract_queries import ShortfallFacts
 from exchange.domain.funding import bond_rate_thousandths
 from exchange.domain.replacement import LostLot, Part, Security, UnsoldOffer, lost_lots, replace_lost
 from exchange.models import (
@@ -38,7 +39,6 @@ from exchange.models import (
     Shortfall,
     Unplaced,
 )
-from exchange.queries import ShortfallFacts
 from identity.actions.events import emit_all
 from identity.models import Organization
 from providers.models import Capacity
@@ -141,7 +141,7 @@ def replace_withdrawn(
     now: datetime,
 ) -> Plan:
     """Find what replaces a withdrawal from a contract that is locked, as is its market; lock the accounts to pay it."""
-    replaced = queries.replaced_tokens_by_lot([contract.pk])
+    replaced = contract_queries.replaced_tokens_by_lot([contract.pk])
     lots = [
         LostLot(lot.pk, left, lot.buyer_price_nano, lot.seller_price_nano)
         for lot in contract.lots.all()
@@ -186,9 +186,8 @@ def unsold_offers(market: Market, *, begins_at: datetime, without: Collection[in
         .select_related("capacity")
         .order_by("pk")
     )
-    states = {
-        state.id: state for state in queries.order_states(Command.objects.filter(pk__in=[row.order_id for row in rows]))
-    }
+    orders = Command.objects.filter(pk__in=[row.order_id for row in rows])
+    states = {state.id: state for state in order_queries.order_states(orders)}
     taken = dict(
         Replacement.objects.filter(capacity_id__in=[row.pk for row in rows])
         .values_list("capacity_id")

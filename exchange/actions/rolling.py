@@ -9,7 +9,7 @@ from datetime import datetime
 
 from core.money import LOT_TOKENS
 from core.transactions import assert_in_transaction
-from exchange import queries
+from exchange import contract_queries, order_queries
 from exchange.actions.offers import publish_and_offer
 from exchange.models import Command, Market, Offer
 from providers.models import Capacity, Deployment, Grade
@@ -58,9 +58,9 @@ def give_up_rolling(*, capacity_id: int, now: datetime) -> None:
 
 
 def _unsold_tokens(offer: Offer) -> int:
-    sold = queries.replacing_tokens(offer.pk)
+    sold = contract_queries.replacing_tokens(offer.pk)
     if offer.order_id is not None:
-        [state] = queries.order_states(Command.objects.filter(pk=offer.order_id))
+        [state] = order_queries.order_states(Command.objects.filter(pk=offer.order_id))
         sold += state.filled_tokens
     return max(0, offer.capacity.offered_tokens - sold)
 

@@ -13,9 +13,9 @@ from core.transactions import assert_in_transaction
 from exchange.actions.advance import lock_market
 from exchange.actions.replacements import replace_withdrawn
 from exchange.actions.serving import serve_less
+from exchange.contract_queries import ShortfallFacts, shortfalls_of
 from exchange.domain.replacement import PENALTY_THOUSANDTHS, penalty_thousandths
 from exchange.models import DeliveryContract, Market, Shortfall
-from exchange.queries import ShortfallFacts, shortfalls_of
 from identity.actions import events
 
 

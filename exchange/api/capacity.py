@@ -11,7 +11,7 @@ from core.api.paging import page
 from core.api.serializers import PriceField, StrictSerializer, TokensField
 from core.errors import BadRequest, Forbidden, NotFound
 from core.money import format_price, format_price_per_million
-from exchange import queries
+from exchange import order_queries
 from exchange.actions import offers
 from exchange.api import shapes
 from exchange.api.markets import WindowIn
@@ -71,7 +71,7 @@ CapacityPage = shapes.page_of(CapacityOut, "CapacityPage")
 def show_capacity(row: Capacity, offer: Offer | None) -> dict[str, Any]:
     order = None
     if offer is not None and offer.order_id is not None:
-        [state] = queries.order_states(Command.objects.filter(pk=offer.order_id))
+        [state] = order_queries.order_states(Command.objects.filter(pk=offer.order_id))
         order = shapes.show_order(state)
     return {
         "id": row.pk,

@@ -11,7 +11,7 @@ from core.api.paging import page
 from core.errors import Conflict, NotFound
 from core.money import format_price, format_yuan
 from core.transactions import durable
-from exchange import queries
+from exchange import contract_queries
 from exchange.actions import access
 from exchange.api import shapes
 from exchange.api.parameters import whole_number
@@ -84,7 +84,7 @@ class Contracts(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List the contracts that one bought or sold, the newest first."""
-        rows = queries.contracts_readable(self.actor).prefetch_related("lots")
+        rows = contract_queries.contracts_readable(self.actor).prefetch_related("lots")
         market_id = whole_number(request, "market")
         if market_id is not None:
             rows = rows.filter(market_id=market_id)
@@ -101,7 +101,7 @@ class ContractDetail(Contracts):
     @extend_schema(responses=shapes.ContractOut, operation_id="contracts_retrieve")
     def get(self, request: Request, contract_id: int = 0) -> Response:
         """Show a contract with its price lots."""
-        row = queries.contracts_readable(self.actor).prefetch_related("lots").filter(pk=contract_id).first()
+        row = contract_queries.contracts_readable(self.actor).prefetch_related("lots").filter(pk=contract_id).first()
         if row is None:
             raise NotFound("There is no such contract.")
         return Response(self.show(row))
@@ -115,12 +115,13 @@ class ContractAccess(ApiView):
     @extend_schema(responses=AccessOut)
     def get(self, request: Request, contract_id: int) -> Response:
         """Give the buyer where its contract is served, and a signed token for it."""
-        row = queries.contracts_readable(self.actor).filter(pk=contract_id, buyer=self.actor.organization).first()
+        rows = contract_queries.contracts_readable(self.actor)
+        row = rows.filter(pk=contract_id, buyer=self.actor.organization).first()
         if row is None:
             raise NotFound("There is no such contract.")
         if row.window_end is None or row.window_end <= self.now:
             raise NothingToAccess("This contract's window is over; there is nothing left to call.")
-        served = queries.served_by(row)
+        served = contract_queries.served_by(row)
         if not served:
             raise NothingToAccess("No deployment serves this contract.")
         tokens = durable(
@@ -162,7 +163,7 @@ class Deliveries(ApiView):
     )
     def get(self, request: Request) -> Response:
         """List whom to serve, from which deployment, how much and when."""
-        rows = queries.deliveries_of(self.actor.organization_id)
+        rows = contract_queries.deliveries_of(self.actor.organization_id)
         market_id = whole_number(request, "market")
         if market_id is not None:
             rows = rows.filter(contract__market_id=market_id)

@@ -11,7 +11,7 @@ from core.api.paging import page
 from core.api.serializers import StrictSerializer
 from core.errors import Forbidden
 from core.money import format_price, format_yuan
-from exchange import queries
+from exchange import contract_queries
 from exchange.actions import exclusions, serving
 from exchange.api import shapes
 from exchange.models import BuyerExclusion, ContractDeployment, Unplaced
@@ -76,7 +76,7 @@ class Exclusions(ApiView):
     @extend_schema(responses=ExclusionsOut)
     def get(self, request: Request) -> Response:
         """List whom one excludes."""
-        rows = queries.exclusions(self.actor.organization_id)
+        rows = contract_queries.exclusions(self.actor.organization_id)
         return Response({"items": [show_exclusion(row) for row in rows]})
 
     @extend_schema(request=ExclusionIn, responses={201: ExclusionOut})
@@ -103,7 +103,7 @@ class ExclusionDetail(ApiView):
 
         def readmit() -> dict[str, Any]:
             exclusions.readmit(buyer=self.actor.organization, provider_id=provider_id)
-            return {"items": [show_exclusion(row) for row in queries.exclusions(self.actor.organization_id)]}
+            return {"items": [show_exclusion(row) for row in contract_queries.exclusions(self.actor.organization_id)]}
 
         return self.once(readmit, status=200)
 
@@ -127,7 +127,7 @@ class UnplacedList(ApiView):
                 "refund": format_yuan(row.refund_micro if bought else 0),
             }
 
-        return Response(page(request, queries.unplaced_of(self.actor.organization_id), show))
+        return Response(page(request, contract_queries.unplaced_of(self.actor.organization_id), show))
 
 
 class Substitution(ApiView):

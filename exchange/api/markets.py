@@ -14,7 +14,7 @@ from core.api.paging import page
 from core.api.serializers import PriceField, StrictSerializer
 from core.errors import BadRequest, Conflict, NotFound
 from core.periods import Period
-from exchange import queries, wire
+from exchange import contract_queries, order_queries, queries, wire
 from exchange.actions import markets
 from exchange.api import shapes
 from exchange.api.parameters import whole_number
@@ -112,7 +112,7 @@ class MarketDetail(ApiView):
     def get(self, request: Request, market_id: int) -> Response:
         """Show a market, and how much exclusions kept from being placed at its gate."""
         market = market_or_404(market_id)
-        return Response(shapes.show_market(market) | {"unplaced": queries.unplaced_tokens(market_id)})
+        return Response(shapes.show_market(market) | {"unplaced": contract_queries.unplaced_tokens(market_id)})
 
 
 class MarketCalls(ApiView):
@@ -136,7 +136,7 @@ class MarketTrades(ApiView):
     def get(self, request: Request, market_id: int) -> Response:
         """List a market's trades, the newest first."""
         market_or_404(market_id)
-        return Response(page(request, queries.trades_in(market_id), shapes.show_public_trade))
+        return Response(page(request, order_queries.trades_in(market_id), shapes.show_public_trade))
 
 
 class Auctions(ApiView):

@@ -15,7 +15,7 @@ from core.api.once import Answer, check_key, content_hash, once, once_each
 from core.api.paging import page
 from core.errors import BadRequest, NotFound, Problem
 from core.gathering import Gathering
-from exchange import frame_queries, own_feed, queries
+from exchange import frame_queries, order_queries, own_feed
 from exchange.actions.accept import Outcome, Refused, accept
 from exchange.api import shapes
 from exchange.api.bodies import parse_command
@@ -126,12 +126,12 @@ class Orders(ApiView):
     )
     def get(self, request: HttpRequest) -> Response:
         """List orders, the newest first; `status` filters the page after it is read."""
-        rows = queries.orders_of(self.actor)
+        rows = order_queries.orders_of(self.actor)
         market_id = whole_number(request, "market")
         if market_id is not None:
             rows = rows.filter(market_id=market_id)
         answer: dict[str, Any] = page(request, rows, lambda row: {"row": row})
-        states = queries.order_states([item["row"] for item in answer["items"]])
+        states = order_queries.order_states([item["row"] for item in answer["items"]])
         wanted = request.query_params.get("status")
         answer["items"] = [shapes.show_order(state) for state in states if wanted in (None, "", state.status)]
         return Response(answer)
@@ -260,10 +260,10 @@ class OrderDetail(ApiView):
     @extend_schema(responses=shapes.OrderOut)
     def get(self, request: HttpRequest, order_id: UUID) -> Response:
         """Show an order as it is now."""
-        row = queries.orders_of(self.actor).filter(pk=order_id).first()
+        row = order_queries.orders_of(self.actor).filter(pk=order_id).first()
         if row is None:
             raise NotFound("There is no such order.")
-        return Response(shapes.show_order(queries.order_states([row])[0]))
+        return Response(shapes.show_order(order_queries.order_states([row])[0]))
 
     @extend_schema(request=ReplaceIn, responses={202: shapes.OrderOut})
     def patch(self, request: HttpRequest, order_id: UUID) -> Response:
@@ -291,7 +291,7 @@ class Trades(ApiView):
         """List one's trades, the newest market's first."""
         mine = self.actor.organization_id
         market_id = whole_number(request, "market")
-        rows = queries.trades_of(mine, None if market_id is None else [market_id])
+        rows = order_queries.trades_of(mine, None if market_id is None else [market_id])
         return Response(page(request, rows, lambda row: shapes.show_trade(row, mine)))
 
 
@@ -321,7 +321,7 @@ def one_order(view: ApiView, command: Request) -> dict[str, Any]:
     [outcome] = accept(organization=view.actor.organization, requests=[command], now=view.now)
     if isinstance(outcome, Refused):
         raise CommandRefused(outcome)
-    return shapes.show_order(queries.order_states(Command.objects.filter(pk=outcome.order_id))[0])
+    return shapes.show_order(order_queries.order_states(Command.objects.filter(pk=outcome.order_id))[0])
 
 
 def _parsed(data: Any) -> Request:

@@ -9,7 +9,7 @@ from core.money import format_price, format_price_per_million, format_yuan, roun
 from exchange.domain.commands import IN_FORCE_NAMES, SELF_TRADE_NAMES, SIDE_NAMES, TYPE_NAMES, session_name
 from exchange.domain.orders import ALL_OR_NONE, CANCEL_ON_DISCONNECT, POST_ONLY, STP, TIME_IN_FORCE
 from exchange.models import AuctionCall, AuctionResult, DeliveryContract, Market, MarketPosition, Trade
-from exchange.queries import OrderState
+from exchange.order_queries import OrderState
 
 
 def price(price_nano: int | None) -> str | None:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from core import clock
 from core.form_fields import PriceField, QuantityField
 from core.templatetags.ciyuan import window_text
-from exchange import page_queries, queries
+from exchange import contract_queries, page_queries
 from exchange.actions import offers
 from exchange.domain.funding import bond_rate_thousandths
 from exchange.views.capacity_calendar import CalendarForm, Refusal, calendar_context, publish_each
@@ -164,7 +164,7 @@ def withdraw(request: HttpRequest, actor: Actor, capacity_id: int) -> HttpRespon
 def deliveries(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Whom the provider is to serve, from where, how much and when; the next to end first."""
     now = clock.now()
-    rows = queries.deliveries_of(actor.organization_id)
+    rows = contract_queries.deliveries_of(actor.organization_id)
     due = rows.filter(contract__window_end__gt=now).order_by("contract__window_start", "pk")
     page = Paginator(due, PER_PAGE).get_page(request.GET.get("page"))
     return render(request, "exchange/deliveries.html", {"page": page, "now": now})

@@ -11,7 +11,7 @@ from billing.queries import available_micro
 from core import clock
 from core.money import LOT_TOKENS
 from core.templatetags.ciyuan import per_million, short_tokens
-from exchange import candle_queries, frame_queries, notice_queries, page_queries, queries, wire
+from exchange import candle_queries, frame_queries, notice_queries, order_queries, page_queries, wire
 from exchange.candle_chart import candle_chart
 from exchange.domain.frames import PublicMarket
 from exchange.domain.orders import BUY, SELL
@@ -69,15 +69,16 @@ def _live(request: HttpRequest, market: Market, auction: AuctionResult | None) -
     found: dict[str, Any] = {"market": market, "own_orders": [], "ticket": None, "may_trade": False}
     found |= _of_frames(market)
     found["comparison"] = _comparison(market, found, auction)
-    found["trades"] = list(queries.trades_in(market.pk).order_by("-pk")[:SHOWN_TRADES]) if market.last_trade else []
+    trades = order_queries.trades_in(market.pk).order_by("-pk")
+    found["trades"] = list(trades[:SHOWN_TRADES]) if market.last_trade else []
     if market.last_trade and market.phase in (Market.Phase.CALL, Market.Phase.CONTINUOUS):
         candles, found["interval"] = candle_queries.of_whole_life(market, now=clock.now())
         found["candles"], found["candle_chart"] = candles[::-1], candle_chart(candles)
     actor = page_actor(request)
     if actor is None:
         return found
-    mine = queries.orders_of(actor).filter(market_id=market.pk, organization_id=actor.organization_id)
-    found["own_orders"] = queries.order_states(mine.order_by("-pk")[:OWN_ORDERS])
+    mine = order_queries.orders_of(actor).filter(market_id=market.pk, organization_id=actor.organization_id)
+    found["own_orders"] = order_queries.order_states(mine.order_by("-pk")[:OWN_ORDERS])
     found["open_orders"] = sum(not order.ended for order in found["own_orders"])
     if "trade" in actor.scopes and market.phase in ("call", "continuous"):
         if market.last_trade:

@@ -8,9 +8,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from core.listing import Listing
-from exchange import page_queries, queries
+from exchange import order_queries, page_queries
 from exchange.models import Command, Market, Trade
-from exchange.queries import OrderState
+from exchange.order_queries import OrderState
 from exchange.views.tables import ORDERS, STATUSES, trades_table
 from identity.access import Actor
 from identity.pages import require_actor
@@ -21,7 +21,7 @@ from identity.pages import require_actor
 def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's orders and what became of them."""
     listing = Listing(request, ORDERS)
-    rows = queries.orders_of(actor).filter(organization_id=actor.organization_id)
+    rows = order_queries.orders_of(actor).filter(organization_id=actor.organization_id)
     if listing.wants_csv:
         return listing.csv(rows, _with_states)
     page = listing.page(rows)
@@ -37,7 +37,7 @@ def orders(request: HttpRequest, actor: Actor) -> HttpResponse:
 def trades(request: HttpRequest, actor: Actor) -> HttpResponse:
     """The organization's trades, each a fill of one of its orders."""
     listing = Listing(request, trades_table(actor.organization_id))
-    rows = queries.trades_of(actor.organization_id)
+    rows = order_queries.trades_of(actor.organization_id)
     if listing.wants_csv:
         return listing.csv(rows, _with_markets)
     page = listing.page(rows)
@@ -49,7 +49,7 @@ def trades(request: HttpRequest, actor: Actor) -> HttpResponse:
 
 
 def _with_states(rows: Sequence[Command]) -> list[tuple[OrderState, Market]]:
-    states = queries.order_states(rows)
+    states = order_queries.order_states(rows)
     named = page_queries.markets_by_id({state.market_id for state in states})
     return [(state, named[state.market_id]) for state in states]
 

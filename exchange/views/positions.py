@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from core import clock
-from exchange import queries
+from exchange import contract_queries
 from exchange.actions import exclusions as actions
 from exchange.models import MarketPosition
 from identity.access import Actor
@@ -56,7 +56,7 @@ def exclusions(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Whom the organization excludes, and what of its purchases could not be placed because of it."""
     if not actor.organization.buys:
         raise Http404
-    rows = queries.exclusions(actor.organization_id)
+    rows = contract_queries.exclusions(actor.organization_id)
     others = (
         Organization.objects.filter(kind__in=["provider", "both"])
         .exclude(pk__in=[actor.organization_id, *(row.provider_id for row in rows)])
@@ -68,12 +68,13 @@ def exclusions(request: HttpRequest, actor: Actor) -> HttpResponse:
         if form.send(actor, lambda typed: _exclude(typed, actor)) is not None:
             messages.info(request, _("Excluded, from the next gate closure on."))
             return redirect("exclusions")
+    unplaced = contract_queries.unplaced_of(actor.organization_id).select_related("market__grade__model_card")
     context = {
         "rows": rows,
         "form": form if "trade" in actor.scopes and len(rows) < actions.MOST else None,
         "may_change": "trade" in actor.scopes,
         "key": new_key(),
-        "unplaced": queries.unplaced_of(actor.organization_id).select_related("market__grade__model_card")[:PER_PAGE],
+        "unplaced": unplaced[:PER_PAGE],
     }
     return render(request, "exchange/exclusions.html", context, status=422 if form.errors else 200)
 

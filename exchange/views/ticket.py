@@ -21,7 +21,7 @@ from core import clock
 from core.api.once import IdempotencyKeyReused, once
 from core.money import MICRO_PER_TOKEN
 from core.templatetags.ciyuan import short_tokens
-from exchange import page_queries, queries
+from exchange import order_queries, page_queries
 from exchange.actions.accept import Refused, accept
 from exchange.domain.funding import bond_rate_thousandths, buy_hold_micro, sell_hold_micro
 from exchange.domain.requests import (
@@ -100,7 +100,7 @@ def place(request: HttpRequest, actor: Actor, market_id: int) -> HttpResponse:
     try:
         answer = _once(actor, form.cleaned_data["key"], found.order)
     except _Refused as error:
-        terms = queries.market_terms([market_id])[market_id]
+        terms = order_queries.market_terms([market_id])[market_id]
         _blame(form, error.refused, sentence(error.refused, terms, found.order))
         return _again(request, market, form, actor, found)
     except IdempotencyKeyReused:
@@ -122,7 +122,7 @@ def place(request: HttpRequest, actor: Actor, market_id: int) -> HttpResponse:
 @require_actor("trade")
 def cancel(request: HttpRequest, actor: Actor, order_id: UUID) -> HttpResponse:
     """Take back what is left of an order."""
-    command = queries.orders_of(actor).filter(pk=order_id, organization_id=actor.organization_id).first()
+    command = order_queries.orders_of(actor).filter(pk=order_id, organization_id=actor.organization_id).first()
     if command is None:
         messages.error(request, _("There is no such order."))
         return redirect("/orders")
@@ -143,7 +143,7 @@ def _take_back(request: HttpRequest, actor: Actor, market_id: int, command: Requ
     try:
         _once(actor, request.POST.get("key") or str(uuid4()), command)
     except _Refused as error:
-        terms = queries.market_terms([market_id])[market_id]
+        terms = order_queries.market_terms([market_id])[market_id]
         messages.error(request, sentence(error.refused, terms))
     else:
         messages.success(request, _("Cancellation accepted. Money or capacity is free once the book has taken it up."))
@@ -171,7 +171,7 @@ def _estimate(form: TicketForm, market: Market, actor: Actor) -> Estimate | None
     """Return what the form's order means; None, with the errors on the form, where it is none that could be placed."""
     if not form.is_valid():
         return None
-    terms = queries.market_terms([market.pk])[market.pk]
+    terms = order_queries.market_terms([market.pk])[market.pk]
     order = form.order(terms)
     try:
         check_order(order, terms, clock.now())

@@ -13,8 +13,8 @@ from django.db import IntegrityError, transaction
 from core.errors import BadRequest, Conflict, NotFound
 from core.transactions import assert_in_transaction
 from exchange.actions.shortfalls import check_left, lock_contract, record_claimed
+from exchange.contract_queries import shortfalls_of
 from exchange.models import DeliveryContract, Market
-from exchange.queries import shortfalls_of
 from identity.models import Organization
 from metering_ingest.models import Claim, ClaimedRequest, ClaimRuling, LateUsage
 from metering_ingest.queries import delivered_tokens, metered_requests

@@ -11,8 +11,8 @@ from typing import Any
 from core.errors import Conflict, NotFound
 from core.transactions import assert_in_transaction
 from exchange.actions.shortfalls import MoreThanUndelivered
+from exchange.contract_queries import shortfalls_of
 from exchange.models import ContractDeployment, DeliveryContract, Market
-from exchange.queries import shortfalls_of
 from identity.actions import events
 from identity.models import Organization
 from metering_ingest import queries, service_queries

@@ -23,8 +23,8 @@ from core.money import MICRO_PER_TOKEN
 from core.periods import Period, shanghai_date, shanghai_day
 from core.transactions import assert_in_transaction
 from exchange.actions.markets import mark_settled
+from exchange.contract_queries import ShortfallFacts, replaced_tokens_by_lot, shortfalls_of
 from exchange.models import ContractLot, DeliveryContract, Market
-from exchange.queries import ShortfallFacts, replaced_tokens_by_lot, shortfalls_of
 from metering_ingest.actions.bonds import return_bonds
 from metering_ingest.actions.list_prices import exceeds, list_prices_of
 from metering_ingest.actions.losses import Loss, bear

@@ -10,8 +10,8 @@ from core.errors import BadRequest, NotFound
 from core.money import LOT_TOKENS, largest_remainder
 from core.transactions import assert_in_transaction
 from exchange.actions.shortfalls import MoreThanUndelivered, WholeLots, lock_contract, withdraw
+from exchange.contract_queries import shortfalls_of
 from exchange.models import ContractDeployment, Shortfall
-from exchange.queries import shortfalls_of
 from metering_ingest.queries import delivered_tokens
 from providers.models import Capacity
 

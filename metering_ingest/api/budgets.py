@@ -14,7 +14,7 @@ from core.api.paging import page
 from core.api.serializers import PriceField, StrictSerializer, TokensField, YuanField
 from core.errors import NotFound
 from core.money import MICRO_PER_TOKEN, format_price, format_tokens, format_yuan
-from exchange.queries import contracts_readable
+from exchange.contract_queries import contracts_readable
 from identity.access import Actor
 from identity.api.base import ApiView
 from metering_ingest import budget_queries as queries

@@ -11,8 +11,8 @@ from core.api.paging import page
 from core.api.serializers import StrictSerializer, TokensField
 from core.errors import NotFound
 from exchange.api.parameters import whole_number
+from exchange.contract_queries import shortfalls_readable
 from exchange.models import Shortfall
-from exchange.queries import shortfalls_readable
 from identity.api.base import ApiView
 from metering_ingest import queries
 from metering_ingest.actions import claims, withdrawals

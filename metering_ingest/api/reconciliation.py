@@ -17,7 +17,7 @@ from core.api.serializers import StrictSerializer
 from core.errors import BadRequest, Forbidden, NotFound
 from core.money import format_tokens
 from core.transactions import durable
-from exchange.queries import contracts_readable
+from exchange.contract_queries import contracts_readable
 from identity.api.base import ApiView
 from metering_ingest import reconciliation_queries as queries
 from metering_ingest.actions import discrepancies

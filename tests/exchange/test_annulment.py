@@ -9,7 +9,7 @@ from django.urls import reverse
 from billing.domain import accounts
 from billing.queries import account_balance, balance
 from core import clock
-from exchange import candle_queries, queries
+from exchange import candle_queries, order_queries
 from exchange.actions import market_state
 from exchange.actions.gate import close_gate
 from exchange.models import Annulment, Command, DeliveryContract, Market, MarketPosition, Trade
@@ -75,7 +75,7 @@ class World:
         return operators[0].get(self.path).json()
 
     def state(self, order):
-        return queries.order_states(Command.objects.filter(pk=order))[0]
+        return order_queries.order_states(Command.objects.filter(pk=order))[0]
 
 
 def test_money_capacity_and_orders_are_as_if_it_had_not_been(operators):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import clock
-from exchange import queries
+from exchange import order_queries, queries
 from exchange.actions.offers import publish_and_offer
 from exchange.domain.call_end import call_end, leaves_collar, seed_hash
 from exchange.models import AuctionCall, AuctionResult, Command, JournalEntry, Market, Trade
@@ -194,7 +194,7 @@ class TestInTheMarket:
         [order] = given_orders(buyer, {"market": market, "side": "buy", "lots": 6, "price": 45}, now=now)
         market = advanced(market, now)
         assert (market.phase, market.call.cause) == ("call", "volatility")
-        [state] = queries.order_states(Command.objects.filter(pk=order))
+        [state] = order_queries.order_states(Command.objects.filter(pk=order))
         assert (state.status, state.filled_tokens) == ("partly_filled", 4_000)  # at 32; 40 lies beyond 33
         market = advanced(market, market.call.ends_at)
         if market.phase == "call":  # its price leaves the collar too: it goes on
@@ -203,7 +203,7 @@ class TestInTheMarket:
         assert market.phase == "continuous"
         last = AuctionResult.objects.order_by("-pk")[0]
         assert (last.kind, last.price_nano, last.volume_tokens) == ("volatility", 4_000_000, 2_000)
-        [state] = queries.order_states(Command.objects.filter(pk=order))
+        [state] = order_queries.order_states(Command.objects.filter(pk=order))
         assert state.status == "filled"
         advanced(market)
 

@@ -15,7 +15,7 @@ from exchange.actions.accept import accept
 from exchange.actions.controls import stop_trading
 from exchange.domain.requests import OrderRequest
 from exchange.models import Command, Intervention, JournalEntry, Lease, Market, TradingStop
-from exchange.queries import order_states
+from exchange.order_queries import order_states
 from identity.models import AuditEntry
 from tests.exchange.checking import findings
 from tests.given import (

@@ -6,7 +6,7 @@ import pytest
 
 from billing.domain import accounts
 from billing.queries import account_balance, balance
-from exchange import queries
+from exchange import contract_queries, order_queries
 from exchange.models import (
     AuctionResult,
     Command,
@@ -34,7 +34,7 @@ MILLION = 1_000_000
 
 
 def state(order_id):
-    [found] = queries.order_states(Command.objects.filter(pk=order_id))
+    [found] = order_queries.order_states(Command.objects.filter(pk=order_id))
     return found
 
 
@@ -77,7 +77,7 @@ def test_an_auction_settles_and_makes_contracts():
 
     market = advanced(market, market.window_start)
     assert market.phase == "delivering"
-    facts = queries.contract_for(
+    facts = contract_queries.contract_for(
         grade_id=market.grade_id, buyer_id=buyer.pk, provider_id=seller.pk, at=market.window_start
     )
     assert facts.id == contract.pk and facts.lots[0].quantity_tokens == 200_000

@@ -6,7 +6,7 @@ import pytest
 
 from core import clock, typed
 from exchange.models import Command
-from exchange.queries import order_states
+from exchange.order_queries import order_states
 from identity.models import ApiKey
 from providers.models import Deployment
 from tests.given import (

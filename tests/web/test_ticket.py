@@ -9,7 +9,7 @@ from django.db import transaction
 from core import clock, typed
 from exchange.actions.positions import add_capacity
 from exchange.models import Command
-from exchange.queries import order_states
+from exchange.order_queries import order_states
 from providers.models import ListPrice
 from tests.given import (
     advanced,
